@@ -1,0 +1,1 @@
+"""Who runs the pipeline: the only storey that knows Dramatiq."""

@@ -1,0 +1,1 @@
+"""Alembic revisions: data for the schema's history, never edited once released."""

@@ -1,0 +1,237 @@
+"""Frozen value objects that travel between modules; the pydantic ones are also what CLI, MCP and web print."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.states import JobStatus
+
+
+# --- inside the house -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class FileEntry:
+    """A file as the scan saw it: path relative to the root with `/`, size in bytes, mtime in nanoseconds."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A path that is passed over, and the reason that the user reads."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a file: whole lines, 1-based and inclusive.
+
+    `symbol` is the dotted path of the innermost definition that holds or is the chunk ("" outside any); `kind` is
+    `function`, `class`, `method`, … or `text`; `content` holds the lines, joined by newlines, without the last one.
+    """
+
+    start_line: int
+    end_line: int
+    symbol: str
+    kind: str
+    content: str
+
+
+class Outcome(StrEnum):
+    """What became of a file in a batch."""
+
+    INDEXED = "indexed"
+    UNCHANGED = "unchanged"
+    """Its content is what the index holds, only its time or size record was refreshed."""
+    SKIPPED = "skipped"
+    """Passed over for a reason (binary, too large, vanished, …); retried when it changes."""
+    FAILED = "failed"
+    """Could not be indexed; retried by the next run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The bounds that the stages keep; sizes in bytes, times in seconds."""
+
+    max_file_bytes: int = 1_000_000
+    max_repository_bytes: int = 10 * 1024**3
+    max_running_jobs: int = 3
+    job_window: int = 16
+    batch_files: int = 64
+    batch_bytes: int = 512_000
+    max_failures: int = 3
+    unavailable_retry: float = 3.0
+    chunk_characters: int = 1_500
+
+
+# --- at the borders ---------------------------------------------------------------------------------------------------
+
+
+class Record(BaseModel):
+    """Base of what a user or an agent reads: frozen, strict about unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class JobRequest(Record):
+    """What a submission asks for (R04)."""
+
+    repo_path: str
+    project_id: str = "default"
+    name: str | None = None
+    recursive: bool = True
+    force_reindex: bool = False
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+class Submission(Record):
+    """The answer to a submission (R03)."""
+
+    job_id: UUID
+    status: JobStatus
+    message: str
+    project_id: str
+    repo_path: str
+    estimated_duration_seconds: float
+    duplicate: bool
+
+
+class StageProgress(Record):
+    """One stage of a job: units done of units known, busy seconds, and when it first started and last ended."""
+
+    stage: str
+    unit: str
+    done: int
+    total: int | None
+    busy_seconds: float
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+class FileNote(Record):
+    """A skipped or failed file of a job."""
+
+    path: str
+    outcome: str
+    reason: str
+
+
+class Job(Record):
+    """The status record of a job (R03, R14, R15, R20-R24): the same in CLI, MCP and web."""
+
+    job_id: UUID
+    status: JobStatus
+    project_id: str
+    repo_path: str
+    name: str
+    embedder: str
+    model: str
+    force_reindex: bool
+    resumed_from: UUID | None
+    created_at: datetime
+    started_at: datetime | None
+    updated_at: datetime
+    paused_at: datetime | None
+    blocked_since: datetime | None
+    cancelled_at: datetime | None
+    completed_at: datetime | None
+    finished_at: datetime | None
+    duration_seconds: float | None
+    progress_percentage: float
+    progress_message: str
+    estimated_remaining_seconds: float | None
+    stages: tuple[StageProgress, ...]
+    files_listed: int
+    files_scanned: int
+    files_indexed: int
+    files_unchanged: int
+    files_removed: int
+    files_skipped: int
+    files_failed: int
+    bytes_scanned: int
+    bytes_indexed: int
+    chunks_created: int
+    chunks_embedded: int
+    chunks_reused: int
+    chunks_written: int
+    passages_truncated: int
+    batches_total: int
+    batches_done: int
+    error_message: str | None
+    error_type: str | None
+    error_traceback: str | None
+
+
+class JobPage(Record):
+    """A page of jobs, newest first (R25)."""
+
+    jobs: tuple[Job, ...]
+    total_count: int
+    limit: int
+    offset: int
+
+
+class Repository(Record):
+    """An indexed repository and its totals."""
+
+    project_id: str
+    root_path: str
+    name: str
+    index_state: str
+    embedder: str | None
+    model: str | None
+    dimension: int | None
+    files: int
+    chunks: int
+    indexed_at: datetime | None
+    created_at: datetime
+
+
+class Worker(Record):
+    """A worker process that is alive, or was a moment ago."""
+
+    worker_id: int
+    host: str
+    pid: int
+    stages: tuple[str, ...]
+    threads: int
+    started_at: datetime
+    seen_at: datetime
+    busy: int
+
+
+class SearchHit(Record):
+    """One result of a search: lines are 1-based and inclusive; a higher score is better."""
+
+    path: str
+    start_line: int
+    end_line: int
+    symbol: str
+    kind: str
+    language: str
+    content: str
+    score: float
+    repository: str
+    project_id: str
+
+
+class SearchResults(Record):
+    """The answer to a search (R52): `coverage` is the share of the known files that is searchable, 0 to 1."""
+
+    query: str
+    results: tuple[SearchHit, ...]
+    index_state: str
+    coverage: float
+    limit: int
+    offset: int
