@@ -1,0 +1,71 @@
+"""The connection pool of a process, and the two kinds of transactions that the house knows."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from pgvector.psycopg import register_vector
+from sqlalchemy import Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import OperationalError
+
+from pipeline.errors import DatabaseError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from psycopg import Connection as DriverConnection
+    from sqlalchemy import Connection
+
+ASYNCHRONOUS: Final = text("SET LOCAL synchronous_commit = off")
+
+
+def connect(url: str, *, pool_size: int = 4, application_name: str = "penstock") -> Engine:
+    """Return an engine for a libpq URL (`postgresql://…`); no connection is made before the first use.
+
+    Connections are checked before use, so that a restart of the server costs a retry and not an error.
+    """
+    engine = create_engine(
+        make_url(url).set(drivername="postgresql+psycopg"),
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_pre_ping=True,
+        connect_args={"application_name": application_name, "connect_timeout": 10},
+    )
+    event.listen(engine, "connect", _register_types)
+    return engine
+
+
+def _register_types(connection: Any, _record: object) -> None:
+    """Teach a new connection pgvector's types, where the extension is there already."""
+    driver: DriverConnection[Any] = connection
+    with driver.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM pg_type WHERE typname = 'halfvec'")
+        known = cursor.fetchone() is not None
+    if known:
+        register_vector(driver)
+    driver.commit()
+
+
+@contextmanager
+def durable(engine: Engine) -> Iterator[Connection]:
+    """Open a transaction whose commit is on disk when it returns: submissions and control."""
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except OperationalError as error:
+        raise unreachable(error) from error
+
+
+@contextmanager
+def redoable(engine: Engine) -> Iterator[Connection]:
+    """Open a transaction that a crash of the server may undo as a whole: checkpoints, which are simply redone."""
+    with engine.begin() as connection:
+        connection.execute(ASYNCHRONOUS)
+        yield connection
+
+
+def unreachable(error: Exception) -> DatabaseError:
+    """Return the user's error for a connection that failed."""
+    reason = str(error.__cause__ or error).strip().splitlines()[0]
+    return DatabaseError(f"the database does not answer: {reason}; `penstock doctor` looks for the cause")
