@@ -101,17 +101,22 @@ class EmbedderBusy(EmbedderError):
 class DimensionChanged(EmbedderError):
     """The model answers in another dimension than the index was built with."""
 
+    def __init__(self, message: str, dimension: int) -> None:
+        super().__init__(message)
+        self.dimension = dimension
+
 
 class ScanRefused(PenstockError):
     """The repository cannot be indexed: too large, gone, or nothing in it."""
 
 
 class FileSkipped(PenstockError):
-    """One file is passed over; the text is the reason that the user reads."""
+    """One file is passed over; the text is the reason that the user reads; `gone` says that it vanished."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, *, gone: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.gone = gone
 
 
 class JobStopped(PenstockError):

@@ -227,7 +227,11 @@ class SearchHit(Record):
 
 
 class SearchResults(Record):
-    """The answer to a search (R52): `coverage` is the share of the known files that is searchable, 0 to 1."""
+    """The answer to a search (R52).
+
+    `coverage` is the share of the known files that is searchable, 0 to 1; `note` says what weakened the ranking, if
+    anything did.
+    """
 
     query: str
     results: tuple[SearchHit, ...]
@@ -235,3 +239,4 @@ class SearchResults(Record):
     coverage: float
     limit: int
     offset: int
+    note: str | None = None

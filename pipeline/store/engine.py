@@ -69,3 +69,13 @@ def unreachable(error: Exception) -> DatabaseError:
     """Return the user's error for a connection that failed."""
     reason = str(error.__cause__ or error).strip().splitlines()[0]
     return DatabaseError(f"the database does not answer: {reason}; `penstock doctor` looks for the cause")
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """Open a connection for reads; what a user asked must end in a user's error when the database is away."""
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except OperationalError as error:
+        raise unreachable(error) from error

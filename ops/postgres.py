@@ -1,0 +1,153 @@
+"""The embedded PostgreSQL server: one a home folder, started by whoever needs it first and shared by all."""
+
+from __future__ import annotations
+
+import fcntl
+import signal
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final, Literal
+
+import psutil
+from psycopg.pq import PGconn, Ping
+
+from ops.cluster import PORT, Cluster
+from pipeline.errors import DatabaseError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+START_SECONDS: Final = 300
+"""Recovery after a crash may have to redo two gigabytes of WAL."""
+STOP_SECONDS: Final = 120
+POLL_SECONDS: Final = 0.05
+LOG_BYTES: Final = 10_000_000
+SIGNALS: Final = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
+
+
+def ensure(home: Path) -> str:
+    """Return the libpq URL of the server under `home`, which is created and started where it is not up.
+
+    Any number of processes may call this at once, at any time; it costs milliseconds when the server answers.
+    Raises DatabaseError when the server cannot be made or started.
+    """
+    cluster = _cluster(home)
+    if not _answers(cluster):
+        with _locked(cluster):
+            _bring_up(cluster)
+    return cluster.url
+
+
+def running(home: Path) -> bool:
+    """Say whether the server under `home` is up, be it still recovering."""
+    return _ping(_cluster(home)) in {Ping.OK, Ping.REJECT}
+
+
+def stop(home: Path, mode: Literal["smart", "fast", "immediate"] = "fast") -> None:
+    """Stop the server under `home` and wait for its end; a server that is down is left alone.
+
+    Raises DatabaseError when it is still there after two minutes.
+    """
+    cluster = _cluster(home)
+    if not cluster.data.exists():
+        return
+    with _locked(cluster):
+        postmaster = _postmaster(cluster)
+        if postmaster is not None:
+            _end(postmaster, SIGNALS[mode])
+            cluster.remove_socket_folder()
+
+
+def _end(postmaster: psutil.Process, how: signal.Signals) -> None:
+    deadline = time.monotonic() + STOP_SECONDS
+    with suppress(psutil.NoSuchProcess):
+        postmaster.send_signal(how)
+        while postmaster.status() != psutil.STATUS_ZOMBIE:  # nobody may be there to reap it
+            if time.monotonic() > deadline:
+                message = f"the embedded PostgreSQL (process {postmaster.pid}) does not stop; end its sessions first"
+                raise DatabaseError(message)
+            time.sleep(POLL_SECONDS)
+
+
+def _cluster(home: Path) -> Cluster:
+    return Cluster(home.expanduser().resolve())
+
+
+@contextmanager
+def _locked(cluster: Cluster) -> Iterator[None]:
+    """Let one process at a time start or stop the server."""
+    try:
+        cluster.home.mkdir(parents=True, exist_ok=True)
+        with (cluster.home / "postgres.lock").open("w") as lock:
+            cluster.hand_over(cluster.home / "postgres.lock")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+    except OSError as error:
+        message = f"cannot set up PostgreSQL under {cluster.home}: {error}; set PENSTOCK_HOME to a folder of yours"
+        raise DatabaseError(message) from error
+
+
+def _bring_up(cluster: Cluster) -> None:
+    if not cluster.data.exists():
+        cluster.make()
+    deadline = time.monotonic() + START_SECONDS
+    while not _answers(cluster):
+        if _postmaster(cluster) is None:
+            _start(cluster)
+        elif time.monotonic() > deadline:
+            message = f"the embedded PostgreSQL under {cluster.home} does not answer:\n{cluster.log_tail()}"
+            raise DatabaseError(message)
+        else:  # starting, recovering or shutting down
+            time.sleep(POLL_SECONDS)
+
+
+def _start(cluster: Cluster) -> None:
+    _clear_up(cluster)
+    if cluster.log.exists() and cluster.log.stat().st_size > LOG_BYTES:
+        cluster.log.replace(cluster.log.with_name("log.old"))
+    cluster.start(timeout_seconds=START_SECONDS)
+
+
+def _clear_up(cluster: Cluster) -> None:
+    """Remove what a killed server left: its orphaned sessions, and lock files that may name a stranger's process."""
+    while orphans := _processes(cluster):
+        for orphan in orphans:
+            with suppress(psutil.NoSuchProcess):
+                orphan.kill()
+        time.sleep(POLL_SECONDS)
+    for file in (cluster.data / "postmaster.pid", cluster.sockets / f".s.PGSQL.{PORT}.lock"):
+        file.unlink(missing_ok=True)
+
+
+def _postmaster(cluster: Cluster) -> psutil.Process | None:
+    """Return the living server process, or None; a stranger with its number is not taken for it."""
+    try:
+        pid = int((cluster.data / "postmaster.pid").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return None
+    return next((process for process in _processes(cluster) if process.pid == pid), None)
+
+
+def _processes(cluster: Cluster) -> list[psutil.Process]:
+    """Return the living processes of this cluster: every one of them works in the data folder."""
+    return [process for process in psutil.process_iter(["name", "status"]) if _belongs(process, cluster)]
+
+
+def _belongs(process: psutil.Process, cluster: Cluster) -> bool:
+    if "postgres" not in (process.info["name"] or "") or process.info["status"] == psutil.STATUS_ZOMBIE:
+        return False
+    try:
+        return process.cwd() == str(cluster.data)
+    except (psutil.Error, OSError):
+        return False
+
+
+def _answers(cluster: Cluster) -> bool:
+    return _ping(cluster) == Ping.OK
+
+
+def _ping(cluster: Cluster) -> Ping:
+    if not cluster.owns_sockets():
+        return Ping.NO_RESPONSE
+    return Ping(PGconn.ping(f"{cluster.url}&connect_timeout=5".encode()))

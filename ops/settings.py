@@ -1,0 +1,141 @@
+"""The settings: read once at the door, from the environment and PENSTOCK_HOME/.env, and frozen."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
+
+import pydantic
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
+
+from pipeline.errors import ValidationError
+from pipeline.records import Limits
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+    from pydantic_settings import PydanticBaseSettingsSource
+
+GIGABYTE: Final = 1024**3
+MEGABYTE: Final = 1_000_000
+
+
+def default_home() -> Path:
+    """Return where this platform keeps a user's data of ours."""
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "penstock"
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "penstock"
+
+
+def _folder(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+def _split(value: object) -> object:
+    return tuple(filter(None, value.split(os.pathsep))) if isinstance(value, str) else value
+
+
+def _absolute(root: Path) -> Path:
+    if not root.is_absolute():
+        message = f"{str(root)!r} should be an absolute path; several are separated by {os.pathsep!r}"
+        raise ValueError(message)
+    return root
+
+
+def _postgresql(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    if scheme.partition("+")[0] not in {"postgresql", "postgres"}:
+        message = "it should be postgresql://user:password@host:port/database"
+        raise ValueError(message)
+    return f"postgresql://{rest}"
+
+
+def _http(address: str) -> str:
+    """Complete an address as Ollama's own client does: `host:port` is plain HTTP."""
+    return (address if "://" in address else f"http://{address}").rstrip("/")
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+Folder = Annotated[Path, AfterValidator(_folder)]
+Roots = Annotated[tuple[Annotated[Path, AfterValidator(_absolute)], ...], NoDecode, BeforeValidator(_split)]
+DatabaseUrl = Annotated[str, AfterValidator(_postgresql)]
+Address = Annotated[str, AfterValidator(_http)]
+LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)]
+Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+AmountOrOff = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseSettings):
+    """Every variable that Penstock reads, by its name in lower case; .env.example says what each is for."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    penstock_home: Folder = Field(default_factory=default_home)
+    database_url: DatabaseUrl | None = Field(default=None, repr=False)
+
+    penstock_embedder: Literal["local", "ollama"] = "local"
+    ollama_host: Address = "http://127.0.0.1:11434"
+    ollama_embedding_model: str = "nomic-embed-text"
+    ollama_batch_size: Count = 32
+    ollama_concurrency: Count = 2
+    ollama_timeout_seconds: Amount = 120
+    ollama_keep_alive: str = "10m"
+
+    penstock_allowed_roots: Roots = ()
+    max_repo_size_gb: Amount = 10
+    max_file_size_mb: Amount = 1
+    penstock_min_free_disk_gb: AmountOrOff = 1
+
+    max_concurrent_indexing_jobs: Count = 3
+    indexing_job_timeout_seconds: AmountOrOff = 0
+    blocked_timeout_seconds: AmountOrOff = 0
+    job_status_retention_days: AmountOrOff = 7
+    job_window: Count = 16
+    penstock_idle_seconds: AmountOrOff = 600
+
+    penstock_log_level: LogLevel = "INFO"
+    penstock_log_format: Literal["auto", "json", "console"] = "auto"
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the settings. Raises ValidationError with a line for each bad value: which one, and what is allowed."""
+        try:
+            return cls()
+        except pydantic.ValidationError as error:
+            lines = "\n".join(map(_line, error.errors()))
+        raise ValidationError(lines)  # without its cause, which would print the database's password
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read the environment first, then `.env` in PENSTOCK_HOME: never the one of the folder we are called in."""
+        del dotenv_settings, file_secret_settings
+        home = _folder(Path(os.environ.get("PENSTOCK_HOME") or default_home()))
+        return init_settings, env_settings, DotEnvSettingsSource(settings_cls, env_file=home / ".env")
+
+    def limits(self) -> Limits:
+        """Return the bounds that the stages keep."""
+        return Limits(
+            max_file_bytes=round(self.max_file_size_mb * MEGABYTE),
+            max_repository_bytes=round(self.max_repo_size_gb * GIGABYTE),
+            max_running_jobs=self.max_concurrent_indexing_jobs,
+            job_window=self.job_window,
+        )
+
+
+def _line(fault: ErrorDetails) -> str:
+    variable = str(fault["loc"][0]).upper()
+    shown = "" if variable == "DATABASE_URL" else f"={fault['input']}"
+    return f"{variable}{shown}: {fault['msg'].removeprefix('Value error, ')}"

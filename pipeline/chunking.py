@@ -1,0 +1,402 @@
+"""Splits the text of a file into chunks of whole lines that follow its syntax.
+
+The syntax tree is opened from the top until every piece fits; neighbours are then packed together again as long as one
+symbol names them (cAST's split-then-merge, on lines). Pieces partition the lines, so that coverage never depends on the
+tree. Nothing recurses, and the work is linear in the text.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import accumulate, groupby
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from pipeline.grammars import GRAMMARS, parse
+from pipeline.records import Chunk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from tree_sitter import Node
+
+    from pipeline.grammars.rules import Definition, Rule
+
+KINDS: Final = (
+    "function",
+    "method",
+    "class",
+    "interface",
+    "struct",
+    "enum",
+    "type",
+    "module",
+    "variable",
+    "table",
+    "rule",
+    "entry",
+    "section",
+    "block",
+    "text",
+)
+
+# Sizes are counted in non-blank characters.
+SMALL: Final = {"method": 200, "variable": 200, "section": 200, "rule": 1_000_000, "entry": 1_000_000}
+"""Below this size a definition may share a chunk with its neighbours."""
+SMALL_OTHERWISE: Final = 80
+STRAY: Final = 80
+"""A piece outside any definition that is smaller than this goes with a definition beside it."""
+MAX_DEPTH: Final = 100
+"""Deeper than this, text is split by lines: no code that a person wrote nests so far."""
+LONG_LINES: Final = 500
+"""With lines of more characters than this on average the text was generated, and syntax cannot help."""
+
+_LEADS = frozenset(
+    {
+        "comment",
+        "line_comment",
+        "block_comment",
+        "multiline_comment",
+        "doc_comment",
+        "marginalia",
+        "html_comment",
+        "attribute_item",
+        "decorator",
+        "annotation",
+    }
+)
+_CLASS_KINDS = frozenset({"class", "interface", "struct", "enum"})
+_PROSE = frozenset({"markdown", "text", "rst"})
+_CLOSER = re.compile(r"[\W_]*(?:end[\W_]*)*")
+_ASCII_BLANK = b" \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f"
+
+
+def chunk(source: str, language: str, *, limit: int = 1_500) -> list[Chunk]:
+    """Split the text of a file into chunks of at most `limit` non-blank characters, in order.
+
+    Every non-blank line is in exactly one chunk. Only a line that is longer than the limit is cut, into chunks with the
+    same line number. Languages without a grammar, and text that a parser cannot finish in time, are split by lines.
+    """
+    text = _Text(source, limit)
+    top = _Scope("", "text" if language in _PROSE or language not in GRAMMARS else "block")
+    root = parse(text.source, language) if language in GRAMMARS and text.has_lines else None
+    if root is None:
+        pieces = list(text.split(0, len(text.lines), top, 0))
+    else:
+        pieces = _Outline(text, GRAMMARS[language].rules, GRAMMARS[language].open | {"ERROR"}, top).pieces(root)
+    return [text.chunk(piece) for piece in _joined(_packed(pieces, limit), text)]
+
+
+class _Scope(NamedTuple):
+    """What holds a piece: its dotted path ("" at the top of a file) and its kind."""
+
+    symbol: str
+    kind: str
+
+
+class _Piece(NamedTuple):
+    """Lines [start, end) of a file that stay together.
+
+    Loose pieces of one scope may share a chunk; `depth` tells how good a place its start is for a cut (0 is best); a
+    `cut` is a part of the one line that is too long. The `head` of a definition opens it.
+    """
+
+    start: int
+    end: int
+    size: int
+    depth: int
+    scope: _Scope
+    symbol: str
+    kind: str
+    loose: bool
+    head: bool = False
+    cut: str | None = None
+
+
+class _Item(NamedTuple):
+    """Sibling nodes that share lines [start, end); comments and decorators before `lead` belong to what follows.
+
+    Without a scope it is in the file's, which a namespace may change on the way.
+    """
+
+    start: int
+    end: int
+    lead: int
+    nodes: list[Node]
+    depth: int
+    scope: _Scope | None
+
+
+class _Text:
+    """The lines of a file, without their ends, and their sizes."""
+
+    def __init__(self, source: str, limit: int) -> None:
+        self.lines = source.split("\n")
+        self.source = source
+        if "\r" in source:
+            self.lines = [line.rstrip("\r") for line in self.lines]
+            self.source = "\n".join(self.lines)
+        self.limit = limit
+        self.has_lines = len(source) < LONG_LINES * len(self.lines)
+        self._before = [0, *accumulate(_sizes(self.lines, is_ascii=source.isascii()))]
+
+    def size(self, start: int, end: int) -> int:
+        """Return the number of non-blank characters in the lines [start, end)."""
+        return self._before[end] - self._before[start]
+
+    def split(self, start: int, end: int, scope: _Scope, depth: int) -> Iterator[_Piece]:
+        """Split the lines [start, end) into paragraphs, those that are too long into lines, and these anywhere."""
+        for first, last in self._paragraphs(start, end):
+            if self.size(first, last) <= self.limit:
+                yield self._lines(first, last, scope, depth)
+                continue
+            for row in range(first, last):
+                if self.size(row, row + 1) <= self.limit:
+                    yield self._lines(row, row + 1, scope, depth + 2)
+                else:
+                    yield from self._cuts(row, scope)
+
+    def chunk(self, piece: _Piece) -> Chunk:
+        """Return the chunk of a piece, without the blank lines around it."""
+        start, end = piece.start, piece.end
+        if piece.cut is not None:
+            return Chunk(end, end, piece.symbol, piece.kind, piece.cut)
+        while not self.size(start, start + 1):
+            start += 1
+        while not self.size(end - 1, end):
+            end -= 1
+        return Chunk(start + 1, end, piece.symbol, piece.kind, "\n".join(self.lines[start:end]))
+
+    def _paragraphs(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        first = start
+        for row in range(start + 1, end):
+            if self.size(row, row + 1) and not self.size(row - 1, row):
+                if self.size(first, row):
+                    yield first, row
+                first = row
+        if self.size(first, end):
+            yield first, end
+
+    def _lines(self, start: int, end: int, scope: _Scope, depth: int) -> _Piece:
+        depth += self.lines[start][:1].isspace()
+        return _Piece(start, end, self.size(start, end), depth, scope, scope.symbol, scope.kind, loose=True)
+
+    def _cuts(self, row: int, scope: _Scope) -> Iterator[_Piece]:
+        line, start = self.lines[row], 0
+        while start < len(line):
+            end = start + self.limit
+            if end < len(line):
+                late = end - self.limit // 5
+                end = 1 + max(line.rfind(mark, late, end) for mark in " ,;") or end
+            part = line[start:end]
+            if not part.isspace():
+                yield _Piece(row, row + 1, self.limit, 0, scope, scope.symbol, scope.kind, loose=False, cut=part)
+            start = end
+
+
+def _sizes(lines: list[str], *, is_ascii: bool) -> Iterator[int]:
+    if is_ascii:
+        return (len(line.encode().translate(None, _ASCII_BLANK)) for line in lines)
+    return (sum(map(len, line.split())) for line in lines)
+
+
+class _Outline:
+    """Opens the syntax tree of a file from the top, until every piece fits."""
+
+    def __init__(self, text: _Text, rules: dict[str, Rule], opened: frozenset[str], top: _Scope) -> None:
+        self._text = text
+        self._rules = rules
+        self._opened = opened
+        self._file_scope = top
+        self._found: list[_Piece] = []
+        self._stack: list[_Item] = []
+        self._heads: set[int] = set()
+
+    def pieces(self, root: Node) -> list[_Piece]:
+        """Return the pieces of the whole file, in order."""
+        self._push(root.children, _Item(0, len(self._text.lines), 0, [], 0, None), None)
+        while self._stack:
+            item = self._stack.pop()
+            if self._text.size(item.start, item.end):
+                self._place(item, item.scope or self._file_scope)
+        return self._found
+
+    def _place(self, item: _Item, scope: _Scope) -> None:
+        found = self._definition(item.nodes)
+        if found is None or (found.kind == "module" and item.end - item.start == 1 and not found.rest):
+            self._place_statement(item, scope)
+        elif found.rest:
+            self._file_scope = _Scope(found.name, found.kind)
+            self._place_statement(item, self._file_scope)
+        else:
+            self._place_definition(item, found, scope)
+
+    def _place_statement(self, item: _Item, scope: _Scope) -> None:
+        if self._fits(item.start, item.end) and self._opened.isdisjoint(node.type for node in item.nodes):
+            self._add(item.start, item, scope, scope, loose=True)
+        else:
+            self._open(item, _below(item.nodes), scope if item.scope else None, scope)
+
+    def _place_definition(self, item: _Item, found: Definition, scope: _Scope) -> None:
+        symbol = f"{scope.symbol}.{found.name}" if scope.symbol else found.name
+        inner = _Scope(symbol, "method" if found.kind == "function" and scope.kind in _CLASS_KINDS else found.kind)
+        if found.kind != "module" and self._fits(item.start, item.end):
+            small = SMALL.get(inner.kind, SMALL_OTHERWISE)
+            self._add(item.start, item, scope, inner, loose=self._text.size(item.start, item.end) < small)
+        elif found.kind != "module" and item.start < item.lead and self._fits(item.lead, item.end):
+            self._found.extend(self._text.split(item.start, item.lead, inner, item.depth))
+            self._add(item.lead, item, scope, inner, loose=False)
+        else:
+            self._heads.add(item.start)
+            self._open(item, _inside(found.node), inner, inner)
+
+    def _definition(self, nodes: list[Node]) -> Definition | None:
+        for node in nodes:
+            rule = self._rules.get(node.type)
+            if rule is not None and (found := rule(node)) is not None:
+                return found
+        return None
+
+    def _fits(self, start: int, end: int) -> bool:
+        return self._text.size(start, end) <= self._text.limit
+
+    def _add(self, start: int, item: _Item, scope: _Scope, named: _Scope, *, loose: bool) -> None:
+        size = self._text.size(start, item.end)
+        head = start in self._heads
+        self._found.append(_Piece(start, item.end, size, item.depth, scope, named.symbol, named.kind, loose, head))
+
+    def _open(self, item: _Item, children: list[Node], below: _Scope | None, scope: _Scope) -> None:
+        if children and item.depth < MAX_DEPTH:
+            self._push(children, item, below)
+        else:
+            self._found.extend(self._text.split(item.start, item.end, scope, item.depth))
+
+    def _push(self, children: list[Node], item: _Item, scope: _Scope | None) -> None:
+        self._stack.extend(reversed(list(_items(children, item.start, item.end, item.depth + 1, scope))))
+
+
+def _items(nodes: Iterable[Node], start: int, end: int, depth: int, scope: _Scope | None) -> Iterator[_Item]:
+    """Group sibling nodes into items, each of which begins on a line that no earlier node has touched."""
+    group: list[Node] = []
+    lead = free = start
+    leading = False
+    for node in nodes:
+        first, last = _rows(node)
+        leads = node.type in _LEADS
+        if first >= free:
+            if group and not (leading and first == free):
+                yield _Item(start, first, lead, group, depth, scope)
+                start, group, leading = first, [], leads
+                lead = start
+            elif leading and not leads:
+                lead = first
+            leading = leads and (leading or not group)
+        elif not leads:
+            leading = False
+        group.append(node)
+        free = max(free, last + 1)
+    yield _Item(start, end, lead, group, depth, scope)
+
+
+def _rows(node: Node) -> tuple[int, int]:
+    """Return the first and the last row of a node; one that ends with a newline does not touch the next row."""
+    first = node.start_point[0]
+    last, column = node.end_point
+    return first, last - 1 if not column and last > first else last
+
+
+def _below(nodes: list[Node]) -> list[Node]:
+    """Return the nodes with those of several lines replaced by their children; none when there is nothing to open."""
+    tall = [node for node in nodes if node.child_count and _is_tall(node)]
+    if not tall or (len(tall) == 1 and "string" in tall[0].type):
+        return []
+    return [child for node in nodes for child in (node.children if node in tall else [node])]
+
+
+def _inside(node: Node) -> list[Node]:
+    """Return the children of a definition with the tallest, its body, replaced by its own."""
+    children = node.children
+    heights = [last - first for first, last in map(_rows, children)]
+    tallest = heights.index(max(heights)) if heights else 0
+    if not heights or not heights[tallest]:
+        return children
+    return [*children[:tallest], *(children[tallest].children or [children[tallest]]), *children[tallest + 1 :]]
+
+
+def _is_tall(node: Node) -> bool:
+    first, last = _rows(node)
+    return last > first
+
+
+def _packed(pieces: list[_Piece], limit: int) -> Iterator[_Piece]:
+    """Pack neighbouring loose pieces of one scope together, up to the limit."""
+    for (loose, _), group in groupby(pieces, key=lambda piece: (piece.loose, piece.scope)):
+        run = list(group)
+        yield from _runs(run, limit) if loose else run
+
+
+def _runs(pieces: list[_Piece], limit: int) -> Iterator[_Piece]:
+    start = 0
+    while start < len(pieces):
+        end, size = start, 0
+        best, best_end = MAX_DEPTH * 9, start + 1
+        while end < len(pieces) and size + pieces[end].size <= limit:
+            if 3 * size > limit and pieces[end].depth <= best:
+                best, best_end = pieces[end].depth, end
+            size += pieces[end].size
+            end += 1
+        if end < len(pieces) and pieces[end].depth > best:
+            end = best_end
+        yield _merged(pieces[start:end])
+        start = end
+
+
+def _merged(pieces: list[_Piece]) -> _Piece:
+    """Return the pieces as one, named after the only definition among them or else after their scope."""
+    first = pieces[0]
+    if len(pieces) == 1:
+        return first
+    size = sum(piece.size for piece in pieces)
+    definitions = [piece for piece in pieces if piece.symbol != piece.scope.symbol]
+    named = definitions[0] if len(definitions) == 1 and size - definitions[0].size < STRAY else None
+    symbol, kind = (named.symbol, named.kind) if named else first.scope
+    return first._replace(end=pieces[-1].end, size=size, symbol=symbol, kind=kind)
+
+
+def _joined(pieces: Iterable[_Piece], text: _Text) -> list[_Piece]:
+    """Give strays to a neighbour: what only closes to the piece before, the rest to a definition beside it."""
+
+    def closes(left: _Piece, right: _Piece) -> _Piece | None:
+        stray = _is_stray(right) and _CLOSER.fullmatch("".join(text.lines[right.start : right.end]))
+        return left._replace(end=right.end) if stray and left.cut is None else None
+
+    def opens(left: _Piece, right: _Piece) -> _Piece | None:
+        stray = _is_stray(left) and not right.loose and left.scope == right.scope and right.cut is None
+        alone = left.head and left.scope.kind in _CLASS_KINDS | {"function", "method"}
+        return right._replace(start=left.start) if stray and not alone else None
+
+    def trails(left: _Piece, right: _Piece) -> _Piece | None:
+        stray = _is_stray(right) and not left.loose and left.scope == right.scope and left.cut is None
+        return left._replace(end=right.end) if stray else None
+
+    folded = list(pieces)
+    for join in (closes, opens, trails):
+        folded = _folded(folded, join, text.limit)
+    return folded
+
+
+def _folded(
+    pieces: list[_Piece], join: Callable[[_Piece, _Piece], _Piece | None], limit: int
+) -> list[_Piece]:
+    folded: list[_Piece] = []
+    for piece in pieces:
+        size = folded[-1].size + piece.size if folded else limit + 1
+        joined = join(folded[-1], piece) if size <= limit else None
+        if joined is None:
+            folded.append(piece)
+        else:
+            folded[-1] = joined._replace(size=size)
+    return folded
+
+
+def _is_stray(piece: _Piece) -> bool:
+    return piece.loose and piece.cut is None and piece.size < STRAY and piece.symbol == piece.scope.symbol

@@ -1,0 +1,60 @@
+"""Which embedder a name means; each is made once per process, so that its connections and caches are shared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from pipeline.embedders.local import LocalEmbedder
+from pipeline.embedders.ollama import OllamaEmbedder
+from pipeline.errors import ValidationError
+
+if TYPE_CHECKING:
+    from pipeline.embedders import Embedder
+
+LOCAL: Final = "local"
+OLLAMA: Final = "ollama"
+DEFAULT_OLLAMA_MODEL: Final = "nomic-embed-text"
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedderConfig:
+    """How embedders are reached; the timeout is in seconds and bounds each request."""
+
+    ollama_host: str = "http://127.0.0.1:11434"
+    ollama_batch_size: int = 32
+    ollama_timeout: float = 60.0
+    ollama_keep_alive: str | None = None
+
+
+def choose(name: str, model: str, config: EmbedderConfig) -> Embedder:
+    """Return the process's embedder of this name and model; an empty model means the embedder's default.
+
+    Raises ValidationError for a name or a local model that does not exist.
+    """
+    if name == LOCAL:
+        return _local(model or LocalEmbedder.MODEL)
+    if name == OLLAMA:
+        return _ollama(model or DEFAULT_OLLAMA_MODEL, config)
+    message = f"there is no embedder {name!r}; set PENSTOCK_EMBEDDER to {LOCAL} or {OLLAMA}"
+    raise ValidationError(message)
+
+
+@lru_cache(maxsize=1)
+def _local(model: str) -> LocalEmbedder:
+    if model != LocalEmbedder.MODEL:
+        message = f"the local embedder has no model {model!r}; its model is {LocalEmbedder.MODEL}"
+        raise ValidationError(message)
+    return LocalEmbedder()
+
+
+@lru_cache(maxsize=8)
+def _ollama(model: str, config: EmbedderConfig) -> OllamaEmbedder:
+    return OllamaEmbedder(
+        config.ollama_host,
+        model,
+        batch_size=config.ollama_batch_size,
+        timeout=config.ollama_timeout,
+        keep_alive=config.ollama_keep_alive,
+    )

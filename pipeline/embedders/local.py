@@ -1,0 +1,3 @@
+"""x"""
+class LocalEmbedder:
+    MODEL="x"

@@ -1,0 +1,171 @@
+"""One Ollama server as the embedder sees it: single requests, and what each way of failing means."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Final
+
+import httpx
+import numpy as np
+import ollama
+
+from pipeline.errors import DimensionChanged, EmbedderUnavailable, ModelMissing, ValidationError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+    from numpy.typing import NDArray
+
+CONNECT_TIMEOUT: Final = 5.0
+WITNESS: Final = "ready"
+WITNESS_PAUSES: Final = (0.0, 0.1, 0.5)
+LOOPBACK: Final = {f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")}
+PASSAGE_STATUSES: Final = frozenset({400, 413, 422})
+OVERLOAD_STATUSES: Final = frozenset({429, 503})
+SERVER_STATUSES: Final = 500
+TOO_LONG_WORDS: Final = ("context length", "context size", "too large to process")
+MEMORY_WORDS: Final = ("system memory", "out of memory", "cudamalloc failed")
+REASON_LENGTH: Final = 200
+
+
+class Why(Enum):
+    """What a request that was not answered means."""
+
+    TOO_LONG = auto()
+    """A passage has more tokens than the model's context."""
+    REJECTED = auto()
+    """The same request will always be refused: a passage in it is at fault."""
+    OVERLOADED = auto()
+    """The server has too much to do; no passage is at fault."""
+    TIMEOUT = auto()
+    BROKEN = auto()
+    """A fault of the server, or of a passage that it cannot digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request was not answered, and the server's words for it."""
+
+    why: Why
+    text: str
+
+
+class OllamaServer:
+    """A server and one of its models; remembers the dimension of the first answer and holds every later one to it."""
+
+    def __init__(self, host: str, model: str, *, timeout: float, keep_alive: str | None) -> None:
+        self.host: Final = host
+        self.model: Final = model
+        self.dimension: int | None = None
+        self._timeout = timeout
+        self._keep_alive = keep_alive
+        try:
+            self._client = ollama.Client(
+                host,
+                timeout=httpx.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT)),
+                mounts=LOOPBACK,  # a proxy from the environment cannot reach our own machine
+            )
+        except (ValueError, httpx.InvalidURL) as error:
+            message = f"OLLAMA_HOST is not an address: {host!r} ({error}); write it as http://host:11434"
+            raise ValidationError(message) from error
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def ask(self, texts: Sequence[str], *, truncate: bool) -> list[NDArray[np.float32]] | Refusal:
+        """Send one request of n texts; return n vectors as the server gave them, or why it gave none.
+
+        Raises EmbedderUnavailable when no server is there, ModelMissing when it lacks the model.
+        """
+        try:
+            answer = self._client.embed(self.model, texts, truncate=truncate, keep_alive=self._keep_alive)
+            rows = [np.asarray(row, np.float32) for row in answer.embeddings]
+        except ollama.ResponseError as error:
+            return self._refusal(error.status_code, brief(error.error))
+        except (ConnectionError, httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol) as error:
+            self._away("cannot be reached", error)
+        except httpx.TimeoutException:
+            return Refusal(Why.TIMEOUT, f"no answer within {self._timeout:g} s")
+        except httpx.HTTPError as error:
+            return Refusal(Why.BROKEN, f"the connection broke off: {error}")
+        except (ValueError, TypeError, AttributeError):  # what the client makes of an answer that is not Ollama's JSON
+            return Refusal(Why.BROKEN, "the answer is not what Ollama answers")
+        if len(rows) != len(texts):
+            return Refusal(Why.BROKEN, f"{len(rows)} vectors for {len(texts)} passages")
+        return rows
+
+    def _refusal(self, status: int, text: str) -> Refusal:
+        """Return what an error status means. Raises when it concerns every request."""
+        if any(words in text.lower() for words in TOO_LONG_WORDS):
+            return Refusal(Why.TOO_LONG, text)
+        if status in PASSAGE_STATUSES:
+            return Refusal(Why.REJECTED, text)
+        if status in OVERLOAD_STATUSES:
+            return Refusal(Why.OVERLOADED, text)
+        if status >= SERVER_STATUSES:
+            return Refusal(Why.BROKEN, text)
+        if status == 404 and "model" in text:  # noqa: PLR2004 - as every reader knows it
+            message = f"the embedding server at {self.host} has no model {self.model}; run `ollama pull {self.model}` there"
+            raise ModelMissing(message)
+        self._away(f"refuses every request ({status}: {text})")
+
+    def check_health(self, refusal: Refusal) -> None:
+        """Return when the server embeds a harmless text: then it was the request that was at fault, not the server.
+
+        Raises EmbedderUnavailable with the refusal's reason, or DimensionChanged, when the server is at fault.
+        """
+        for pause in WITNESS_PAUSES:
+            time.sleep(pause)
+            answer = self.ask([WITNESS], truncate=True)
+            if not isinstance(answer, Refusal):
+                self._check_dimension(answer[0])
+                fault = self.fault_of(answer[0])
+                if fault is None:
+                    return
+                answer = Refusal(Why.BROKEN, fault)
+            refusal = answer
+            if answer.why is Why.TIMEOUT:
+                break
+        self.give_up(refusal)
+
+    def _check_dimension(self, row: NDArray[np.float32]) -> None:
+        """Raise DimensionChanged when a harmless text has another dimension than before."""
+        if self.dimension not in (None, len(row)):
+            message = (
+                f"model {self.model} at {self.host} answers with {len(row)} dimensions after {self.dimension}: it was"
+                " replaced under its name; restart the workers and index with --force"
+            )
+            raise DimensionChanged(message, len(row))
+
+    def fault_of(self, row: NDArray[np.float32]) -> str | None:
+        """Return what is wrong with a vector, or None."""
+        if not row.any():
+            return "its vector is empty or zero"
+        if not np.isfinite(row).all():
+            return "its vector holds NaN or infinity"
+        if self.dimension not in (None, len(row)):
+            return f"its vector has {len(row)} dimensions, not {self.dimension}"
+        return None
+
+    def give_up(self, refusal: Refusal) -> NoReturn:
+        """Raise EmbedderUnavailable for a fault of the server."""
+        self._away(f"does not embed ({refusal.text})")
+
+    def _away(self, what: str, cause: Exception | None = None) -> NoReturn:
+        advice = "free memory there or choose a smaller model" if is_memory(what) else "see that `ollama serve` runs there"
+        message = f"the embedding server at {self.host} {what}; {advice}, or set OLLAMA_HOST"
+        raise EmbedderUnavailable(message) from cause
+
+
+def is_memory(text: str) -> bool:
+    """Return whether the server's words speak of too little memory."""
+    return any(words in text.lower() for words in MEMORY_WORDS)
+
+
+def brief(text: object) -> str:
+    """Return an error text of any server on one line, cut to a readable length."""
+    return " ".join(str(text).split())[:REASON_LENGTH] or "no reason given"

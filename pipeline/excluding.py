@@ -1,0 +1,104 @@
+"""What is never worth indexing, whatever the ignore rules say, judged by names below the root only."""
+
+from __future__ import annotations
+
+import re
+from fnmatch import translate
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+VCS_FOLDERS: Final = frozenset({".git", ".hg", ".svn", ".bzr", ".jj", "_darcs", "CVS"})
+DEPENDENCY_FOLDERS: Final = frozenset(
+    {"node_modules", "bower_components", "jspm_packages", ".venv", "site-packages", "__pypackages__", ".bundle"}
+)
+CACHE_FOLDERS: Final = frozenset(
+    {
+        *("__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".hypothesis", ".tox", ".nox", ".eggs"),
+        *(".ipynb_checkpoints", ".gradle", ".terraform", ".next", ".nuxt", ".svelte-kit", ".parcel-cache", ".turbo"),
+        *(".dart_tool", ".nyc_output", ".import_linter_cache", ".ccls-cache", ".clangd"),
+    }
+)
+ENVIRONMENT_MARKERS: Final = ("pyvenv.cfg", "conda-meta")
+CACHE_MARKER: Final = "CACHEDIR.TAG"
+BUILD_FOLDERS: Final = {
+    "build": (
+        *("package.json", "pyproject.toml", "setup.py", "setup.cfg", "build.gradle", "build.gradle.kts"),
+        *("CMakeLists.txt", "meson.build", "pubspec.yaml"),
+    ),
+    "dist": ("package.json", "pyproject.toml", "setup.py", "setup.cfg"),
+    "out": ("package.json", "build.gradle", "build.gradle.kts"),
+    "target": ("Cargo.toml", "pom.xml", "build.sbt"),
+    "vendor": ("go.mod", "composer.json", "Gemfile"),
+    "Pods": ("Podfile",),
+}
+"""Names that are ordinary words, so that they need one of these files beside them to mean build output."""
+
+LOCK_FILES: Final = frozenset(
+    {
+        *("package-lock.json", "npm-shrinkwrap.json", "yarn.lock", "pnpm-lock.yaml", "bun.lock", "bun.lockb"),
+        *("deno.lock", "poetry.lock", "uv.lock", "pdm.lock", "pixi.lock", "pipfile.lock", "cargo.lock", "go.sum"),
+        *("go.work.sum", "composer.lock", "gemfile.lock", "podfile.lock", "package.resolved", "pubspec.lock"),
+        *("mix.lock", "rebar.lock", "flake.lock", "packages.lock.json", "gradle.lockfile", ".terraform.lock.hcl"),
+        *("conan.lock", "cartfile.resolved", "stack.yaml.lock", "cabal.project.freeze"),
+    }
+)
+SECRETS: Final = (
+    *(".env", ".env.*", ".netrc", "_netrc", ".pgpass", ".pypirc", ".htpasswd", ".git-credentials", "id_rsa", "id_dsa"),
+    *("id_ecdsa", "id_ed25519", "*.pem", "*.key", "*.p12", "*.pfx", "*.ppk", "*.jks", "*.keystore", "*.kdbx"),
+)
+TEMPLATES: Final = frozenset(
+    f".env.{kind}" for kind in ("example", "sample", "template", "dist", "defaults", "test.example")
+)
+MINIFIED: Final = ("*.min.js", "*.min.mjs", "*.min.cjs", "*.min.css", "*-min.js", "*.bundle.js")
+SOURCE_MAPS: Final = ("*.js.map", "*.mjs.map", "*.cjs.map", "*.ts.map", "*.css.map")
+GENERATED: Final = (
+    *("*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "*.pb.go", "*.pb.gw.go", "*.pb.cc", "*.pb.h", "*.pb.swift"),
+    *("*.pb.dart", "*.pbenum.dart", "*.pbjson.dart", "*.pbserver.dart", "*_pb.js", "*_pb.d.ts", "*_grpc_pb.js"),
+    *("*.g.dart", "*.freezed.dart", "*.g.cs", "*.designer.cs", "zz_generated.*.go"),
+)
+
+
+def _one_of(globs: tuple[str, ...]) -> Callable[[str], re.Match[str] | None]:
+    return re.compile("|".join(map(translate, globs))).match
+
+
+_BY_GLOB: Final = (
+    (_one_of(SECRETS), "may hold a secret"),
+    (_one_of(MINIFIED), "minified"),
+    (_one_of(SOURCE_MAPS), "source map"),
+    (_one_of(GENERATED), "generated code"),
+)
+_ANY_GLOB: Final = _one_of((*SECRETS, *MINIFIED, *SOURCE_MAPS, *GENERATED))
+
+
+def file_reason(name: str) -> str:
+    """Say why a file of this name is never indexed; "" when nothing is against it."""
+    name = name.lower()
+    if name in LOCK_FILES:
+        return "lock file"
+    if not _ANY_GLOB(name) or name in TEMPLATES:
+        return ""
+    return next(reason for matches, reason in _BY_GLOB if matches(name))
+
+
+def folder_reason(name: str) -> str:
+    """Say why a folder of this name is never indexed, even when its files are tracked; "" when it may be."""
+    if name in VCS_FOLDERS:
+        return f"in a version control folder ({name})"
+    if name in DEPENDENCY_FOLDERS:
+        return f"in a dependency folder ({name})"
+    return f"in a cache folder ({name})" if name in CACHE_FOLDERS else ""
+
+
+def untracked_folder_reason(folder: Path) -> str:
+    """Say why a folder in which git tracks nothing looks like build output or an environment; "" when it does not."""
+    if any((folder / marker).exists() for marker in ENVIRONMENT_MARKERS):
+        return f"in a virtual environment ({folder.name})"
+    if (folder / CACHE_MARKER).exists():
+        return f"in a cache folder ({folder.name})"
+    if any((folder.parent / sibling).exists() for sibling in BUILD_FOLDERS.get(folder.name, ())):
+        return f"in a build folder ({folder.name})"
+    return ""

@@ -1,0 +1,52 @@
+"""Which languages are parsed, how a parser is got, and what a definition is."""
+
+from __future__ import annotations
+
+import threading
+import time
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+from tree_sitter import Language, Parser
+
+from pipeline.grammars.tables import GRAMMARS
+
+if TYPE_CHECKING:
+    from tree_sitter import Node, Point
+
+PARSE_SECONDS: Final = 5.0
+SYNTAX_AWARE: Final = frozenset(GRAMMARS)
+
+_local = threading.local()
+
+
+def parse(source: str, language: str, *, seconds: float = PARSE_SECONDS) -> Node | None:
+    """Return the root of the syntax tree of `source`, or None when parsing took longer than `seconds`.
+
+    Rows count newlines only; what UTF-8 cannot encode is parsed as `?`. Raises KeyError for a language without grammar.
+    """
+    content = memoryview(source.encode(errors="replace"))
+    deadline = time.monotonic() + seconds
+    parser = _parser(language)
+
+    def read(offset: int, _: Point) -> memoryview:
+        return content[offset:]
+
+    def late(_offset: int, _has_error: bool) -> bool:  # noqa: FBT001 (tree-sitter calls it)
+        return time.monotonic() > deadline
+
+    try:
+        return parser.parse(read, progress_callback=late).root_node
+    except ValueError:
+        parser.reset()
+        return None
+
+
+def _parser(language: str) -> Parser:
+    """Return this thread's parser: parsers keep state, so that threads cannot share them."""
+    parsers: dict[str, Parser] = _local.__dict__.setdefault("parsers", {})
+    if language not in parsers:
+        grammar = GRAMMARS[language]
+        entry = getattr(import_module(grammar.module), grammar.entry)
+        parsers[language] = Parser(Language(entry()))
+    return parsers[language]

@@ -1,0 +1,210 @@
+"""The head behind every mouth: submit, look at, list, pause, resume and cancel jobs; list repositories and workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID, uuid4
+
+from pipeline import describing, estimating, paths
+from pipeline.errors import InvalidStatus, JobNotFound, RepositoryNotFound, ValidationError
+from pipeline.records import FileNote, JobPage, Repository, Submission, Worker
+from pipeline.states import JobStatus, Stage
+from pipeline.store import batches, jobs, repositories, workers
+from pipeline.store.engine import durable, reading
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine, Row
+
+    from pipeline.records import Job, JobRequest
+    from pipeline.stages.delivery import Outbox
+    from pipeline.stages.workbench import Workbench
+    from pipeline.store.jobs import JobFilter
+
+MAX_PAGE: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """Where jobs are submitted: the pool, the queue's outbox, and what the settings say of new jobs.
+
+    `free_bytes` is the least free disk that `disk` (where the database keeps its data, when it is ours) must have.
+    """
+
+    engine: Engine
+    outbox: Outbox
+    embedder: str
+    model: str
+    allowed_roots: tuple[Path, ...] = ()
+    disk: Path | None = None
+    free_bytes: int = 0
+
+
+def submit(office: Office, request: JobRequest, *, resumed_from: UUID | None = None) -> Submission:
+    """Store a pending job, send its scan message and answer at once (R01-R04); a second one is the first's duplicate (R07).
+
+    Raises InvalidPath before anything is stored (R06).
+    """
+    root = paths.validate(
+        request.repo_path,
+        allowed_roots=office.allowed_roots,
+        disk_path=office.disk,
+        min_free_bytes=office.free_bytes,
+    )
+    name = request.name or root.name or str(root)
+    with durable(office.engine) as connection:
+        repository_id = repositories.ensure(connection, request.project_id, str(root), name)
+        estimate = estimating.seconds(connection, repository_id, root)
+        new = jobs.NewJob(
+            job_id=uuid4(),
+            repository_id=repository_id,
+            repo_path=str(root),
+            name=name,
+            embedder=office.embedder,
+            model=office.model,
+            estimate=estimate,
+            resumed_from=resumed_from,
+        )
+        if not jobs.add(connection, new, request):
+            return _duplicate(connection, request.project_id, str(root))
+        office.outbox.send(connection, Stage.SCAN, str(new.job_id))
+    return Submission(
+        job_id=new.job_id,
+        status=JobStatus.PENDING,
+        message=f"indexing {root} in the background; about {estimate:.0f} s",
+        project_id=request.project_id,
+        repo_path=str(root),
+        estimated_duration_seconds=estimate,
+        duplicate=False,
+    )
+
+
+def _duplicate(connection: Connection, project_id: str, root: str) -> Submission:
+    row = jobs.active(connection, project_id, root)
+    if row is None:
+        raise InvalidStatus(f"the active job of {root} ended this moment; submit again")
+    return Submission(
+        job_id=row.id,
+        status=JobStatus(row.status),
+        message=f"{root} is being indexed already, by job {row.id} ({row.status}); this is that job",
+        project_id=project_id,
+        repo_path=root,
+        estimated_duration_seconds=row.estimated_duration_seconds,
+        duplicate=True,
+    )
+
+
+def parse_id(text: str) -> UUID:
+    """Return the job id that a user typed; raises ValidationError when it is no UUID (R20)."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise ValidationError(f"{text!r} is not a job id: a UUID as `penstock jobs` prints it is expected") from None
+
+
+def status(engine: Engine, job_id: UUID) -> Job:
+    """Return a job's record; raises JobNotFound."""
+    with reading(engine) as connection:
+        return describing.job(_row(connection, job_id))
+
+
+def _row(connection: Connection, job_id: UUID) -> Row[Any]:
+    row = jobs.get(connection, job_id)
+    if row is None:
+        raise JobNotFound(job_id)
+    return row
+
+
+def notes(engine: Engine, job_id: UUID, limit: int = 1_000) -> tuple[FileNote, ...]:
+    """Return up to `limit` skipped and failed files of a job with their reasons, failed ones first (R15)."""
+    with reading(engine) as connection:
+        found = batches.outcomes(connection, job_id, limit)
+    return tuple(FileNote(path=row.path, outcome=row.outcome, reason=row.reason) for row in found)
+
+
+def listed(engine: Engine, wanted: JobFilter, limit: int = 20, offset: int = 0) -> JobPage:
+    """Return a page of jobs, newest first (R25)."""
+    if not 1 <= limit <= MAX_PAGE:
+        raise ValidationError(f"limit {limit} is not between 1 and {MAX_PAGE}")
+    if offset < 0:
+        raise ValidationError(f"offset {offset} is negative")
+    with reading(engine) as connection:
+        rows, total = jobs.page(connection, wanted, limit, offset)
+    return JobPage(jobs=tuple(map(describing.job, rows)), total_count=total, limit=limit, offset=offset)
+
+
+def pause(office: Office, job_id: UUID) -> Job:
+    """Stop a job where it is; nothing of it is written until it is resumed (R30). Raises InvalidStatus, JobNotFound."""
+    return _control(office, job_id, JobStatus.PAUSED, "paused")
+
+
+def cancel(office: Office, job_id: UUID) -> Job:
+    """End a job; what is committed stays searchable, staged work is dropped (R31). Raises InvalidStatus, JobNotFound."""
+    job = _control(office, job_id, JobStatus.CANCELLED, "cancelled")
+    with durable(office.engine) as connection:
+        batches.drop_staged(connection, [batch_id for batch_id, _ in batches.in_flight(connection, job_id)])
+        row = _row(connection, job_id)
+        if row.batches_done:
+            repositories.mark_partial(connection, row.repository_id)
+    return job
+
+
+def _control(office: Office, job_id: UUID, target: JobStatus, event: str) -> Job:
+    with durable(office.engine) as connection:
+        moved = jobs.move(connection, job_id, target, event)
+        row = _row(connection, job_id)
+        if not moved and row.status != target:
+            raise InvalidStatus(f"job {job_id} is {row.status} and cannot be {event}")
+        # Its place is free: the scanner admits the next one.
+        for waiting in jobs.page(connection, jobs.JobFilter(statuses=(JobStatus.PENDING,)), 1, 0)[0]:
+            office.outbox.send(connection, Stage.SCAN, str(waiting.id))
+        return describing.job(row)
+
+
+def resume(office: Office, job_id: UUID) -> Job:
+    """Continue a paused job, or start a new one after a failed or cancelled one, linked to it (R32).
+
+    Raises InvalidStatus when the job is neither, JobNotFound.
+    """
+    with durable(office.engine) as connection:
+        row = _row(connection, job_id)
+        if jobs.move(connection, job_id, JobStatus.PENDING, "resumed"):
+            office.outbox.send(connection, Stage.SCAN, str(job_id))
+            return describing.job(_row(connection, job_id))
+    if row.status not in {JobStatus.FAILED, JobStatus.CANCELLED}:
+        raise InvalidStatus(f"job {job_id} is {row.status}; only a paused, failed or cancelled job can be resumed")
+    successor = submit(office, describing.request(row), resumed_from=job_id)
+    return status(office.engine, successor.job_id)
+
+
+def sweep(bench: Workbench, connection: Connection, outbox: Outbox) -> None:
+    """Admit pending jobs and send again whatever working jobs wait for; the caretaker's round, idempotent."""
+    bench.admit(connection, outbox)
+    for job_id in jobs.working(connection):
+        bench.send_unfinished(connection, job_id, outbox)
+
+
+def indexed(engine: Engine, project_id: str | None = None) -> tuple[Repository, ...]:
+    """Return the repositories of a project, or all."""
+    with reading(engine) as connection:
+        rows = repositories.listed(connection, project_id)
+    return tuple(map(describing.repository, rows))
+
+
+def remove(office: Office, project_id: str, root_path: str) -> None:
+    """Delete a repository from the index; raises RepositoryNotFound, InvalidStatus while a job works on it."""
+    with durable(office.engine) as connection:
+        found = repositories.find(connection, project_id, root_path)
+        if found is None:
+            raise RepositoryNotFound(f"{root_path} is not indexed in project {project_id}; `penstock repos` lists what is")
+        busy = jobs.active(connection, project_id, root_path)
+        if busy is not None:
+            raise InvalidStatus(f"job {busy.id} of {root_path} is {busy.status}; cancel it first")
+        repositories.remove(connection, found.id)
+
+
+def online(engine: Engine) -> tuple[Worker, ...]:
+    """Return the worker processes that were seen in the last seconds."""
+    with reading(engine) as connection:
+        return tuple(map(describing.worker, workers.alive(connection)))

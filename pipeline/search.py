@@ -1,0 +1,148 @@
+"""Answer a query: rank by vectors and by words, merge by rank, and say how much of the index was there to search."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from pipeline.errors import EmbedderError, InvalidQuery, RepositoryNotFound
+from pipeline.ranking import glob_pattern, query_words
+from pipeline.records import SearchHit, SearchResults
+from pipeline.states import ACTIVE
+from pipeline.store import chunks
+from pipeline.store.chunks import ChunkFilter, Ranking
+from pipeline.store.engine import reading
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from sqlalchemy import Connection, Engine, Row
+
+    from pipeline.embedders import Embedder
+
+MAX_QUERY: Final = 2_000
+MAX_LIMIT: Final = 50
+DEPTH: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRequest:
+    """What a search asks for (R52); None or an empty tuple means any."""
+
+    query: str
+    project_id: str | None = None
+    repo_path: Path | None = None
+    path_glob: str | None = None
+    languages: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    limit: int = 10
+    offset: int = 0
+
+
+def search(engine: Engine, embedder_for: Callable[[str, str], Embedder], request: SearchRequest) -> SearchResults:
+    """Return the best chunks for a query; works while jobs run, on what is written already.
+
+    Raises InvalidQuery for a query, limit or offset out of bounds (R53), RepositoryNotFound for an unknown repository.
+    When an embedder is away the words alone decide, and the answer's `note` says so.
+    """
+    query = _check(request)
+    with reading(engine) as connection:
+        scope = _scope(connection, request)
+    vectors, note = _vectors(embedder_for, scope, query)
+    with reading(engine) as connection:
+        found = _ranked(connection, request, scope, vectors)
+    state, coverage = _coverage(scope)
+    return SearchResults(
+        query=query,
+        results=tuple(map(_hit, found[request.offset : request.offset + request.limit])),
+        index_state=state,
+        coverage=coverage,
+        limit=request.limit,
+        offset=request.offset,
+        note=note,
+    )
+
+
+def _check(request: SearchRequest) -> str:
+    query = request.query.strip()
+    if not query:
+        raise InvalidQuery("the query is empty: say in words or in code what to look for")
+    if len(query) > MAX_QUERY:
+        raise InvalidQuery(f"the query has {len(query):,} characters, at most {MAX_QUERY:,} are answered")
+    if "\x00" in query:
+        raise InvalidQuery("the query holds a NUL character")
+    if not 1 <= request.limit <= MAX_LIMIT:
+        raise InvalidQuery(f"limit {request.limit} is not between 1 and {MAX_LIMIT}")
+    if request.offset < 0:
+        raise InvalidQuery(f"offset {request.offset} is negative")
+    return query
+
+
+def _scope(connection: Connection, request: SearchRequest) -> Sequence[Row[Any]]:
+    root = None if request.repo_path is None else str(request.repo_path)
+    scope = chunks.scope(connection, request.project_id, root)
+    if not scope and root is not None:
+        raise RepositoryNotFound(f"{root} is not indexed; `penstock index {root}` indexes it, `penstock repos` lists what is")
+    return scope
+
+
+def _vectors(
+    embedder_for: Callable[[str, str], Embedder], scope: Sequence[Row[Any]], query: str
+) -> tuple[dict[int, NDArray[np.float32]], str | None]:
+    """Embed the query in every model in scope; a model whose embedder is away is left out, and the note says why."""
+    vectors, note = {}, None
+    for model_id, embedder, model in {(row.model_id, row.embedder, row.model) for row in scope if row.model_id}:
+        try:
+            vectors[model_id] = embedder_for(embedder, model).embed_query(query)
+        except EmbedderError as error:
+            note = f"ranked by words only: {error}"
+    return vectors, note
+
+
+def _ranked(
+    connection: Connection,
+    request: SearchRequest,
+    scope: Sequence[Row[Any]],
+    vectors: dict[int, NDArray[np.float32]],
+) -> list[Row[Any]]:
+    """Return the hits, best first; the text ranking is the same for every model, so the best score of a chunk counts."""
+    wanted = ChunkFilter(
+        tuple({row.id for row in scope}), request.languages, request.kinds, glob_pattern(request.path_glob)
+    )
+    tsquery = chunks.tsquery(connection, query_words(request.query))
+    enough = request.offset + request.limit
+    best: dict[int, Row[Any]] = {}
+    for model_id, vector in vectors.items() or ((None, None),):
+        ranking = Ranking(model_id, vector, tsquery, max(DEPTH, enough))
+        for row in chunks.search(connection, ranking, wanted, enough, 0):
+            if row.id not in best or best[row.id].score < row.score:
+                best[row.id] = row
+    return sorted(best.values(), key=lambda row: (-row.score, row.id))
+
+
+def _coverage(scope: Sequence[Row[Any]]) -> tuple[str, float]:
+    """Return the least complete state in scope, and the share of the known files that is searchable."""
+    repositories = {row.id: row for row in scope}.values()
+    searchable = sum(row.searchable for row in repositories)
+    known = sum(max(row.searchable, (row.listed or 0) if row.status in ACTIVE else 0) for row in repositories)
+    states = {row.index_state for row in repositories} | {"partial" for row in repositories if row.status in ACTIVE}
+    state = next((state for state in ("partial", "complete") if state in states), "empty")
+    return state, round(searchable / known, 4) if known else 0.0
+
+
+def _hit(row: Row[Any]) -> SearchHit:
+    return SearchHit(
+        path=row.path,
+        start_line=row.start_line,
+        end_line=row.end_line,
+        symbol=row.symbol,
+        kind=row.kind,
+        language=row.language,
+        content=row.content,
+        score=round(float(row.score), 6),
+        repository=row.root_path,
+        project_id=row.project_id,
+    )

@@ -1,0 +1,159 @@
+"""The chunk stage's checkpoint: the files of a batch become staged chunks and an outcome each."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.chunking import chunk as chunks_of
+from pipeline.embedding import content_hash
+from pipeline.errors import BatchMoved, FileSkipped, JobStopped
+from pipeline.languages import language_of
+from pipeline.reading import SourceText, read
+from pipeline.records import Outcome
+from pipeline.states import WORKING, BatchStage, Stage
+from pipeline.store import batches, embeddings, files, progress
+from pipeline.store.batches import FileResult
+from pipeline.store.embeddings import StagedChunk
+from pipeline.store.engine import redoable
+from pipeline.store.progress import Clock, Progress
+from pipeline.tokenizing import words
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from pipeline.records import Chunk, FileEntry
+    from pipeline.stages.delivery import Delivery
+    from pipeline.stages.workbench import Workbench
+    from pipeline.store.batches import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkReport:
+    """What one chunk batch came to, for its log line."""
+
+    job_id: str
+    batch_id: int
+    files: int
+    indexed: int
+    unchanged: int
+    skipped: int
+    chunks: int
+    seconds: float
+
+
+def chunk(bench: Workbench, subject: str, delivery: Delivery) -> ChunkReport:
+    """Read, hash and chunk the files of a batch, stage the chunks and hand the batch on (R05, R41, R42).
+
+    Raises BatchMoved on a second delivery, JobStopped when the job is not running any more.
+    """
+    started = time.monotonic()
+    with bench.engine.connect() as connection:
+        batch = expect(batches.load(connection, int(subject)), BatchStage.CHUNK)
+        known = {} if batch.force else _hashes(connection, batch)
+    results, staged = _read_all(bench, batch, known)
+    _commit(bench, batch, results, staged, delivery, started)
+    return _report(batch, results, len(staged), time.monotonic() - started)
+
+
+def expect(batch: Batch, stage: BatchStage) -> Batch:
+    """Return the batch when it is due for this stage and its job runs; raises BatchMoved or JobStopped."""
+    if batch.stage != stage:
+        raise BatchMoved(f"batch {batch.batch_id} is due for {batch.stage}, not for {stage}")
+    if batch.status not in WORKING:
+        raise JobStopped(f"job {batch.job_id} is {batch.status}")
+    return batch
+
+
+def _hashes(connection: Connection, batch: Batch) -> dict[str, bytes]:
+    return files.hashes(connection, batch.repository_id, [entry.path for entry in batch.files])
+
+
+def _read_all(
+    bench: Workbench, batch: Batch, known: dict[str, bytes]
+) -> tuple[list[FileResult], list[StagedChunk]]:
+    results: list[FileResult] = []
+    staged: list[StagedChunk] = []
+    for index, entry in enumerate(batch.files):
+        try:
+            source = read(Path(batch.root_path), entry.path, max_bytes=bench.limits.max_file_bytes)
+        except FileSkipped as skip:
+            results.append(_skipped(entry, skip))
+            continue
+        result = _result(entry, source)
+        if known.get(entry.path) == source.content_hash:
+            results.append(replace(result, outcome=Outcome.UNCHANGED))
+            continue
+        pieces = chunks_of(source.text, result.language, limit=bench.limits.chunk_characters)
+        staged += [_staged(index, ordinal, piece) for ordinal, piece in enumerate(pieces)]
+        results.append(replace(result, chunks=len(pieces)))
+    return results, staged
+
+
+def _result(entry: FileEntry, source: SourceText) -> FileResult:
+    return FileResult(
+        path=entry.path,
+        size=source.size,
+        mtime_ns=source.mtime_ns,
+        outcome=Outcome.INDEXED,
+        hash=source.content_hash.hex(),
+        language=language_of(entry.path, source.text[:200].encode()),
+        words=" ".join(words(entry.path)),
+    )
+
+
+def _skipped(entry: FileEntry, skip: FileSkipped) -> FileResult:
+    return FileResult(entry.path, entry.size, entry.mtime_ns, Outcome.SKIPPED, skip.reason, gone=skip.gone)
+
+
+def _staged(index: int, ordinal: int, piece: Chunk) -> StagedChunk:
+    return StagedChunk(
+        file_index=index,
+        ordinal=ordinal,
+        chunk=piece,
+        content_hash=content_hash(piece.symbol, piece.content),
+        symbol_words=" ".join(words(piece.symbol)),
+        content_words=" ".join(words(piece.content)),
+    )
+
+
+def _commit(
+    bench: Workbench,
+    batch: Batch,
+    results: list[FileResult],
+    staged: list[StagedChunk],
+    delivery: Delivery,
+    started: float,
+) -> None:
+    following = Stage.EMBED if staged else Stage.WRITE
+    with redoable(bench.engine) as connection:
+        batches.move(
+            connection,
+            batch.batch_id,
+            BatchStage.CHUNK,
+            BatchStage(following),
+            outcomes=batches.results_json(results),
+            chunk_count=len(staged),
+        )
+        batches.drop_staged(connection, [batch.batch_id])
+        embeddings.stage(connection, batch.batch_id, staged)
+        delivery.complete(connection)
+        delivery.send(connection, following, str(batch.batch_id))
+        added = Progress(files_chunked=len(batch.files), chunks_created=len(staged))
+        progress.advance(connection, batch.job_id, added, Clock(Stage.CHUNK, time.monotonic() - started))
+
+
+def _report(batch: Batch, results: list[FileResult], chunks: int, seconds: float) -> ChunkReport:
+    outcomes = [result.outcome for result in results]
+    return ChunkReport(
+        job_id=str(batch.job_id),
+        batch_id=batch.batch_id,
+        files=len(results),
+        indexed=outcomes.count(Outcome.INDEXED),
+        unchanged=outcomes.count(Outcome.UNCHANGED),
+        skipped=outcomes.count(Outcome.SKIPPED),
+        chunks=chunks,
+        seconds=seconds,
+    )

@@ -1,0 +1,155 @@
+"""The embed stage's checkpoint: passages without a vector get one, committed per request, and the batch goes on."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pipeline.embedding import requests
+from pipeline.errors import DimensionChanged, JobStopped, StagedRowsLost
+from pipeline.records import Outcome
+from pipeline.stages.chunk import expect
+from pipeline.states import BatchStage, JobStatus, Stage
+from pipeline.store import batches, embeddings, jobs, progress, repositories
+from pipeline.store.engine import redoable
+from pipeline.store.progress import Clock, Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection
+
+    from pipeline.embedders import Embedded, Embedder, Passage
+    from pipeline.stages.delivery import Delivery
+    from pipeline.stages.workbench import Workbench
+    from pipeline.store.batches import Batch, FileResult
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedReport:
+    """What one embed batch came to, for its log line."""
+
+    job_id: str
+    batch_id: int
+    chunks: int
+    embedded: int
+    reused: int
+    truncated: int
+    failed_files: int
+    requests: int
+    embedder_seconds: float
+    seconds: float
+
+
+@dataclass(slots=True)
+class Account:
+    """What the requests of a batch came to so far."""
+
+    embedded: int
+    failed: dict[bytes, str]
+    truncated: int = 0
+    requests: int = 0
+    embedder_seconds: float = 0.0
+
+
+def embed(bench: Workbench, subject: str, delivery: Delivery) -> EmbedReport:
+    """Embed what the batch needs and no model has embedded before (R44), and hand the batch on.
+
+    Raises BatchMoved, JobStopped, StagedRowsLost; EmbedderUnavailable when the provider is away; DimensionChanged.
+    """
+    started = time.monotonic()
+    with bench.engine.connect() as connection:
+        batch = expect(batches.load(connection, int(subject)), BatchStage.EMBED)
+        if embeddings.count_staged(connection, batch.batch_id) != batch.chunk_count:
+            raise StagedRowsLost(f"batch {batch.batch_id} lost its staged chunks")
+        model = repositories.newest_model(connection, batch.embedder, batch.model)
+        missing = embeddings.missing(connection, batch.batch_id, model.id if model else None)
+    embedder = bench.embedder_for(batch.embedder, batch.model)
+    account = Account(batch.chunks_embedded, {})
+    for request in requests(missing.items(), embedder.batch_size):
+        _answer(bench, batch, embedder, request, account)
+    failed = _hand_on(bench, batch, account, delivery, started)
+    return EmbedReport(
+        job_id=str(batch.job_id),
+        batch_id=batch.batch_id,
+        chunks=batch.chunk_count,
+        embedded=account.embedded,
+        reused=batch.chunk_count - account.embedded,
+        truncated=account.truncated,
+        failed_files=failed,
+        requests=account.requests,
+        embedder_seconds=account.embedder_seconds,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _answer(
+    bench: Workbench, batch: Batch, embedder: Embedder, request: Sequence[tuple[bytes, Passage]], account: Account
+) -> None:
+    """Send one request and commit its vectors, so that a crash repeats at most the requests in flight (R33)."""
+    with bench.engine.connect() as connection:
+        if not progress.is_working(connection, batch.job_id):
+            raise JobStopped(f"job {batch.job_id} is not running any more")
+    begun = time.monotonic()
+    answer = embedder.embed([passage for _, passage in request])
+    seconds = time.monotonic() - begun
+    fresh = {key: answer.vectors[at] for at, (key, _) in enumerate(request) if at not in answer.failed}
+    with redoable(bench.engine) as connection:
+        if fresh:
+            embeddings.store(connection, _model(connection, batch, answer), fresh)
+        batches.add_embedded(connection, batch.batch_id, len(fresh))
+        jobs.move(connection, batch.job_id, JobStatus.RUNNING, "unblocked", sources=(JobStatus.BLOCKED,))
+        added = Progress(chunks_embedded=len(fresh), passages_truncated=answer.truncated)
+        progress.advance(connection, batch.job_id, added, Clock(Stage.EMBED, seconds))
+    account.embedded += len(fresh)
+    account.failed |= {request[at][0]: reason for at, reason in answer.failed.items()}
+    account.truncated += answer.truncated
+    account.requests += 1
+    account.embedder_seconds += seconds
+
+
+def _model(connection: Connection, batch: Batch, answer: Embedded) -> int:
+    dimension = int(answer.vectors.shape[1])
+    known = repositories.newest_model(connection, batch.embedder, batch.model)
+    if known is not None and known.dimension != dimension:
+        raise DimensionChanged(
+            f"{batch.embedder} model {batch.model} answers with {dimension} dimensions, the index has {known.dimension};"
+            " if the model was replaced, submit the repository again to embed it anew",
+            dimension,
+        )
+    return known.id if known is not None else repositories.add_model(connection, batch.embedder, batch.model, dimension)
+
+
+def _hand_on(bench: Workbench, batch: Batch, account: Account, delivery: Delivery, started: float) -> int:
+    with redoable(bench.engine) as connection:
+        results, dropped = _without_failed(connection, batch, account.failed)
+        chunks = batch.chunk_count - dropped
+        batches.move(
+            connection,
+            batch.batch_id,
+            BatchStage.EMBED,
+            BatchStage.WRITE,
+            outcomes=batches.results_json(results),
+            chunk_count=chunks,
+        )
+        delivery.complete(connection)
+        delivery.send(connection, Stage.WRITE, str(batch.batch_id))
+        reused = batch.chunk_count - account.embedded
+        rest = time.monotonic() - started - account.embedder_seconds
+        progress.advance(connection, batch.job_id, Progress(chunks_reused=max(0, reused)), Clock(Stage.EMBED, rest))
+    return sum(result.outcome is Outcome.FAILED for result in results)
+
+
+def _without_failed(
+    connection: Connection, batch: Batch, failed: dict[bytes, str]
+) -> tuple[tuple[FileResult, ...], int]:
+    """Fail the files that hold a passage which cannot be embedded: never a file with gaps (R51)."""
+    if not failed:
+        return batch.results, 0
+    reasons, dropped = embeddings.drop_files(connection, batch.batch_id, failed)
+    results = tuple(
+        replace(result, outcome=Outcome.FAILED, reason=reasons[index], chunks=0) if index in reasons else result
+        for index, result in enumerate(batch.results)
+    )
+    return results, dropped

@@ -1,0 +1,188 @@
+"""What happens when a stage cannot: blocked jobs, failed attempts, poisonous files, lost staging, dropped deliveries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from pipeline.errors import (
+    BatchMoved,
+    DimensionChanged,
+    EmbedderUnavailable,
+    JobStopped,
+    ScanRefused,
+    StagedRowsLost,
+)
+from pipeline.records import Outcome
+from pipeline.stages import finish
+from pipeline.states import WORKING, BatchStage, JobStatus, Stage
+from pipeline.store import batches, events, jobs, progress, repositories
+from pipeline.store.batches import FileResult
+from pipeline.store.engine import redoable
+from pipeline.store.progress import Clock, Progress
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from pipeline.stages.delivery import Delivery
+    from pipeline.stages.workbench import Workbench
+    from pipeline.store.batches import Batch
+
+BACKOFF: Final = (0.2, 1.0, 5.0)
+"""Seconds before the next attempt at a batch, by the number of failures so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """What was decided about a message whose stage raised: the log line's words."""
+
+    action: str
+    reason: str
+
+
+def mend(bench: Workbench, stage: Stage, subject: str, delivery: Delivery, error: Exception) -> Mended:
+    """Settle the message of a stage that raised, in one transaction; raises LeaseLost when it is another worker's now."""
+    with redoable(bench.engine) as connection:
+        if isinstance(error, BatchMoved | JobStopped):
+            delivery.complete(connection)
+            return Mended("dropped", str(error))
+        if isinstance(error, EmbedderUnavailable):
+            return _block(bench, connection, int(subject), delivery, error)
+        if stage is Stage.SCAN:
+            return _fail_scan(bench, connection, subject, delivery, error)
+        return _mend_batch(bench, connection, stage, int(subject), delivery, error)
+
+
+def _block(
+    bench: Workbench, connection: Connection, batch_id: int, delivery: Delivery, error: EmbedderUnavailable
+) -> Mended:
+    """Block the job until the embedder answers again (R13): the batch asks again after a while, and counts no failure."""
+    batch = batches.load(connection, batch_id)
+    delivery.postpone(connection, bench.limits.unavailable_retry)
+    jobs.move(
+        connection, batch.job_id, JobStatus.BLOCKED, "blocked", sources=(JobStatus.RUNNING,), blocked_reason=clean(error)
+    )
+    return Mended("blocked", str(error))
+
+
+def _fail_scan(bench: Workbench, connection: Connection, subject: str, delivery: Delivery, error: Exception) -> Mended:
+    """Fail the job when its repository cannot be scanned; another error is tried again, from the cursor on."""
+    if not isinstance(error, ScanRefused):
+        job_id = UUID(subject)
+        events.record(connection, job_id, "scan_interrupted", reason=clean(error))
+        failures = events.count(connection, job_id, "scan_interrupted")
+        if failures < bench.limits.max_failures:
+            return _again(connection, delivery, failures, error)
+    delivery.complete(connection)
+    finish.fail(bench, connection, UUID(subject), delivery, clean(error), type(error).__name__)
+    return Mended("failed job", str(error))
+
+
+def _again(connection: Connection, delivery: Delivery, failures: int, error: Exception) -> Mended:
+    delay = BACKOFF[min(failures, len(BACKOFF)) - 1]
+    delivery.postpone(connection, delay)
+    return Mended(f"again in {delay} s", str(error))
+
+
+def _mend_batch(
+    bench: Workbench, connection: Connection, stage: Stage, batch_id: int, delivery: Delivery, error: Exception
+) -> Mended:
+    batch = batches.load(connection, batch_id)
+    if isinstance(error, StagedRowsLost):
+        return _back_to_chunk(connection, stage, batch, delivery, error)
+    if isinstance(error, DimensionChanged):
+        repositories.add_model(connection, batch.embedder, batch.model, error.dimension)
+        delivery.complete(connection)
+        finish.fail(bench, connection, batch.job_id, delivery, clean(error), type(error).__name__)
+        return Mended("failed job", str(error))
+    failures = batches.count_failure(connection, batch_id, BatchStage(stage), clean(error))
+    if failures < bench.limits.max_failures:
+        return _again(connection, delivery, failures, error)
+    return isolate(bench, connection, stage, batch, delivery, f"{type(error).__name__}: {clean(error)}")
+
+
+def _back_to_chunk(
+    connection: Connection, stage: Stage, batch: Batch, delivery: Delivery, error: StagedRowsLost
+) -> Mended:
+    """Chunk a batch again whose staged rows are gone; what it had added to the counters is taken back."""
+    batches.move(
+        connection, batch.batch_id, BatchStage(stage), BatchStage.CHUNK, chunk_count=0, chunks_embedded=0, outcomes=None
+    )
+    _resend(connection, batch, delivery, batch.batch_id)
+    take_back(connection, stage, batch)
+    return Mended("back to chunk", str(error))
+
+
+def _resend(connection: Connection, batch: Batch, delivery: Delivery, *batch_ids: int) -> None:
+    batches.drop_staged(connection, [batch.batch_id])
+    delivery.complete(connection)
+    for batch_id in batch_ids:
+        delivery.send(connection, Stage.CHUNK, str(batch_id))
+
+
+def take_back(connection: Connection, stage: Stage, batch: Batch, *, batches_more: int = 0) -> None:
+    """Take back what a batch has added to the job's counters before it is chunked again."""
+    chunked = stage is not Stage.CHUNK
+    reused = batch.chunk_count - batch.chunks_embedded if stage is Stage.WRITE else 0
+    progress.advance(
+        connection,
+        batch.job_id,
+        Progress(
+            files_chunked=-len(batch.files) if chunked else 0,
+            chunks_created=-batch.chunk_count if chunked else 0,
+            chunks_embedded=-batch.chunks_embedded,
+            chunks_reused=-max(0, reused),
+            batches_total=batches_more,
+        ),
+        Clock(stage, 0.0),
+    )
+
+
+def isolate(
+    bench: Workbench, connection: Connection, stage: Stage, batch: Batch, delivery: Delivery, reason: str
+) -> Mended:
+    """Halve a batch that keeps failing, until the poisonous file is alone and fails with the reason (R34)."""
+    if len(batch.files) > 1:
+        second = batches.split(connection, batch)
+        _resend(connection, batch, delivery, batch.batch_id, second)
+        take_back(connection, stage, batch, batches_more=1)
+        return Mended("split", reason)
+    entry = batch.files[0]
+    failed = replace(FileResult(entry.path, entry.size, entry.mtime_ns, Outcome.FAILED), reason=reason)
+    batches.move(
+        connection,
+        batch.batch_id,
+        BatchStage(stage),
+        BatchStage.DONE,
+        outcomes=batches.results_json([failed]),
+    )
+    batches.drop_staged(connection, [batch.batch_id])
+    batches.add_outcomes(connection, batch.job_id, [failed])
+    delivery.complete(connection)
+    bench.let_in(connection, batch.job_id, delivery)
+    chunked = 0 if stage is not Stage.CHUNK else 1
+    added = Progress(files_chunked=chunked, files_written=1, files_failed=1, batches_done=1)
+    if progress.advance(connection, batch.job_id, added, Clock(stage, 0.0)):
+        finish.finish(bench, connection, batch.job_id, delivery)
+    return Mended("failed file", reason)
+
+
+def give_up_on(bench: Workbench, stage: Stage, subject: str, delivery: Delivery) -> Mended | None:
+    """Isolate a batch that was delivered too often without an end: it kills or hangs its worker (R34)."""
+    if stage is Stage.SCAN or delivery.deliveries <= bench.limits.max_failures:
+        return None
+    with redoable(bench.engine) as connection:
+        batch = batches.load(connection, int(subject))
+        if batch.stage != BatchStage(stage) or batch.status not in WORKING:
+            return None
+        return isolate(
+            bench, connection, stage, batch, delivery, f"its worker died {delivery.deliveries - 1} times at stage {stage}"
+        )
+
+
+def clean(error: Exception) -> str:
+    """Return an error's text as the database can hold it: no NUL, no lone surrogate, at most 2,000 characters."""
+    return str(error).replace("\x00", "\\0").encode("utf-8", "backslashreplace").decode()[:2_000]
+
+

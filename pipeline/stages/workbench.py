@@ -1,0 +1,47 @@
+"""What every stage works with: the pool, the limits and the embedders; and the window that lets batches in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipeline.states import Stage
+from pipeline.store import batches, jobs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from uuid import UUID
+
+    from sqlalchemy import Connection, Engine
+
+    from pipeline.embedders import Embedder
+    from pipeline.records import Limits
+    from pipeline.stages.delivery import Outbox
+
+
+@dataclass(frozen=True, slots=True)
+class Workbench:
+    """The tools of a worker process; `embedder_for` takes a provider and a model name."""
+
+    engine: Engine
+    limits: Limits
+    embedder_for: Callable[[str, str], Embedder]
+
+    def let_in(self, connection: Connection, job_id: UUID, outbox: Outbox) -> None:
+        """Fill a job's window with its next batches and send their chunk messages (R37)."""
+        for batch_id in batches.let_in(connection, job_id, self.limits.job_window):
+            outbox.send(connection, Stage.CHUNK, str(batch_id))
+
+    def admit(self, connection: Connection, outbox: Outbox) -> None:
+        """Start the oldest pending jobs while there are places (R16)."""
+        for job_id in jobs.admit(connection, self.limits.max_running_jobs):
+            self.send_unfinished(connection, job_id, outbox)
+
+    def send_unfinished(self, connection: Connection, job_id: UUID, outbox: Outbox) -> None:
+        """Send whatever a job is waiting for: what is queued or worked on already is not sent twice."""
+        job = jobs.get(connection, job_id)
+        if job is not None and not job.scan_completed:
+            outbox.send(connection, Stage.SCAN, str(job_id))
+        for batch_id, stage in batches.in_flight(connection, job_id):
+            outbox.send(connection, stage, str(batch_id))
+        self.let_in(connection, job_id, outbox)

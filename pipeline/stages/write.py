@@ -1,0 +1,74 @@
+"""The write stage's checkpoint: staged chunks and their vectors become the index, and the next batch is let in."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipeline.errors import StagedRowsLost
+from pipeline.records import Outcome
+from pipeline.stages import finish
+from pipeline.stages.chunk import expect
+from pipeline.states import BatchStage, Stage
+from pipeline.store import batches, files, progress, repositories
+from pipeline.store.engine import redoable
+from pipeline.store.progress import Clock, Progress
+
+if TYPE_CHECKING:
+    from pipeline.stages.delivery import Delivery
+    from pipeline.stages.workbench import Workbench
+    from pipeline.store.batches import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class WriteReport:
+    """What one write batch came to, for its log line."""
+
+    job_id: str
+    batch_id: int
+    files: int
+    chunks: int
+    seconds: float
+
+
+def write(bench: Workbench, subject: str, delivery: Delivery) -> WriteReport:
+    """Replace the batch's files in the index in one transaction (R35), let the next batch in, end the job if it was the last.
+
+    Raises BatchMoved, JobStopped; StagedRowsLost when chunks or vectors are not all there.
+    """
+    started = time.monotonic()
+    with redoable(bench.engine) as connection:
+        batch = expect(batches.load(connection, int(subject)), BatchStage.WRITE)
+        model = repositories.newest_model(connection, batch.embedder, batch.model)
+        written = files.replace(
+            connection, batch.repository_id, batch.batch_id, model.id if model else None, batch.results
+        )
+        if written != batch.chunk_count:
+            raise StagedRowsLost(f"batch {batch.batch_id}: {written} of {batch.chunk_count} chunks are there to write")
+        batches.drop_staged(connection, [batch.batch_id])
+        batches.add_outcomes(connection, batch.job_id, batch.results)
+        batches.move(connection, batch.batch_id, BatchStage.WRITE, BatchStage.DONE)
+        if batch.sequence == 0:
+            repositories.mark_partial(connection, batch.repository_id)
+        delivery.complete(connection)
+        bench.let_in(connection, batch.job_id, delivery)
+        clock = Clock(Stage.WRITE, time.monotonic() - started)
+        if progress.advance(connection, batch.job_id, _added(batch, written), clock):
+            finish.finish(bench, connection, batch.job_id, delivery)
+    return WriteReport(str(batch.job_id), batch.batch_id, len(batch.files), written, time.monotonic() - started)
+
+
+def _added(batch: Batch, written: int) -> Progress:
+    outcomes = Counter(result.outcome for result in batch.results)
+    return Progress(
+        files_written=len(batch.files),
+        files_indexed=outcomes[Outcome.INDEXED],
+        files_unchanged=outcomes[Outcome.UNCHANGED],
+        files_skipped=outcomes[Outcome.SKIPPED],
+        files_failed=outcomes[Outcome.FAILED],
+        bytes_indexed=sum(result.size for result in batch.results if result.outcome is Outcome.INDEXED),
+        chunks_written=written,
+        batches_done=1,
+    )

@@ -1,0 +1,121 @@
+"""The files table: what the index knows of every file, and its atomic replacement with its chunks."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.types import Text
+
+from pipeline.batching import KnownFile
+from pipeline.store.batches import results_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from sqlalchemy import Connection, Engine
+
+    from pipeline.store.batches import FileResult
+
+PAGE: Final = 5_000
+KNOWN: Final = text("""
+SELECT path, size, mtime_ns, skip_reason FROM penstock.files
+WHERE repository_id = :repository AND path > :after ORDER BY path LIMIT :page
+""")
+
+
+def known(engine: Engine, repository_id: int) -> Iterator[KnownFile]:
+    """Yield the files that the index knows, by the bytes of their path, in pages of short transactions."""
+    after = ""
+    while True:
+        with engine.connect() as connection:
+            rows = connection.execute(KNOWN, {"repository": repository_id, "after": after, "page": PAGE}).all()
+        yield from (KnownFile(row.path, row.size, row.mtime_ns, row.skip_reason) for row in rows)
+        if len(rows) < PAGE:
+            return
+        after = rows[-1].path
+
+
+HASHES: Final = text("""
+SELECT path, content_hash FROM penstock.files
+WHERE repository_id = :repository AND path = ANY(:paths) AND content_hash IS NOT NULL AND skip_reason IS NULL
+""").bindparams(bindparam("paths", type_=ARRAY(Text)))
+
+
+def hashes(connection: Connection, repository_id: int, paths: Sequence[str]) -> dict[str, bytes]:
+    """Return the content hashes that the index has of these paths."""
+    rows = connection.execute(HASHES, {"repository": repository_id, "paths": list(paths)})
+    return {row.path: bytes(row.content_hash) for row in rows}
+
+
+REMOVE: Final = text("DELETE FROM penstock.files WHERE repository_id = :repository AND path = ANY(:paths)").bindparams(
+    bindparam("paths", type_=ARRAY(Text))
+)
+
+
+def remove(connection: Connection, repository_id: int, paths: Sequence[str]) -> int:
+    """Delete files with their chunks and return how many there were."""
+    if not paths:
+        return 0
+    return connection.execute(REMOVE, {"repository": repository_id, "paths": list(paths)}).rowcount
+
+
+COLUMNS: Final = """(
+    path text, size bigint, mtime_ns bigint, outcome text, reason text, hash text, language text, words text,
+    chunks integer, gone boolean)"""
+UPSERT: Final = text(f"""
+INSERT INTO penstock.files AS f
+    (repository_id, path, size, mtime_ns, content_hash, language, chunk_count, skip_reason)
+SELECT :repository, path, size, mtime_ns, decode(hash, 'hex'), language, chunks, reason
+FROM jsonb_to_recordset(CAST(:results AS jsonb)) AS r {COLUMNS}
+WHERE outcome IN ('indexed', 'skipped') AND NOT gone
+ON CONFLICT (repository_id, path) DO UPDATE SET size = EXCLUDED.size, mtime_ns = EXCLUDED.mtime_ns,
+    content_hash = EXCLUDED.content_hash, language = EXCLUDED.language, chunk_count = EXCLUDED.chunk_count,
+    skip_reason = EXCLUDED.skip_reason, indexed_at = now()
+""")  # noqa: S608 - constants only
+TOUCH: Final = text(f"""
+UPDATE penstock.files f SET size = r.size, mtime_ns = r.mtime_ns
+FROM jsonb_to_recordset(CAST(:results AS jsonb)) AS r {COLUMNS}
+WHERE f.repository_id = :repository AND f.path = r.path AND r.outcome = 'unchanged'
+    AND (f.size, f.mtime_ns) <> (r.size, r.mtime_ns)
+""")  # noqa: S608 - constants only
+CLEAR: Final = text(f"""
+DELETE FROM penstock.chunks c
+USING penstock.files f JOIN jsonb_to_recordset(CAST(:results AS jsonb)) AS r {COLUMNS} USING (path)
+WHERE f.repository_id = :repository AND c.file_id = f.id AND r.outcome IN ('indexed', 'skipped')
+""")  # noqa: S608 - constants only
+FILL: Final = text(f"""
+INSERT INTO penstock.chunks (repository_id, file_id, ordinal, start_line, end_line, symbol, kind, language,
+    content, content_hash, model_id, embedding, lexemes)
+SELECT :repository, f.id, s.ordinal, s.start_line, s.end_line, s.symbol, s.kind, r.language,
+    s.content, s.content_hash, e.model_id, e.embedding,
+    setweight(to_tsvector('english', s.symbol_words), 'A') || setweight(to_tsvector('english', r.words), 'B')
+        || setweight(to_tsvector('english', s.content_words), 'D')
+FROM ROWS FROM (jsonb_to_recordset(CAST(:results AS jsonb)) AS {COLUMNS}) WITH ORDINALITY AS r (
+    path, size, mtime_ns, outcome, reason, hash, language, words, chunks, gone, position)
+JOIN penstock.staged_chunks s ON s.batch_id = :batch AND s.file_index = r.position - 1
+JOIN penstock.files f ON f.repository_id = :repository AND f.path = r.path
+JOIN penstock.embeddings e ON e.model_id = :model AND e.content_hash = s.content_hash
+WHERE r.outcome = 'indexed'
+""")  # noqa: S608 - constants only
+
+
+def replace(
+    connection: Connection, repository_id: int, batch_id: int, model_id: int | None, results: Sequence[FileResult]
+) -> int:
+    """Replace the files of a batch and their chunks by what is staged (R35); return the number of chunks written."""
+    values = {
+        "repository": repository_id,
+        "batch": batch_id,
+        "model": model_id,
+        "results": json.dumps(results_json(results)),
+    }
+    remove(connection, repository_id, [result.path for result in results if result.gone])
+    connection.execute(CLEAR, values)
+    connection.execute(UPSERT, values)
+    connection.execute(TOUCH, values)
+    return connection.execute(FILL, values).rowcount
+
+

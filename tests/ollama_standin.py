@@ -1,0 +1,386 @@
+"""A stand-in for an Ollama server: its embedding API over a real socket, with faults on demand and a record of calls.
+
+As a program, `python -m tests.ollama_standin --port 0` prints its URL and serves until it is killed. Processes that do
+not hold the object steer it by `POST /control` (the fields of `Settings`, and `faults` as a list of `Fault` fields) and
+read its record by `GET /control`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+import socket
+import sys
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Final, Self, TypedDict
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+TOO_LONG: Final = "the input length exceeds the context length"
+WORD: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+|[^\s\w]")
+SPOILED: Final = {"nan": float("nan"), "infinite": float("inf"), "zero": 0.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How the server is set up; delays in seconds, `context` in tokens (0 = no limit)."""
+
+    models: tuple[str, ...] = ("nomic-embed-text",)
+    dimension: int = 768
+    context: int = 0
+    ignores_truncate: bool = False
+    """Refuse what is too long although `truncate` is true, as some releases of Ollama do."""
+    parallel: int = 4
+    request_delay: float = 0.0
+    passage_delay: float = 0.0
+
+
+@dataclass(slots=True)
+class Fault:
+    """One kind of misbehaviour, for the next `times` requests (-1: for all) that hold a passage with `marker`.
+
+    Kinds: `status` answers with `status` and `error`; `hang` never answers; `drop` cuts the connection in the middle
+    of the answer; `garbage` is no JSON; `fewer` leaves the last vector out; `nan`, `infinite`, `zero` and `dimension`
+    spoil the vectors of the marked passages.
+    """
+
+    kind: str
+    times: int = -1
+    marker: str = ""
+    status: int = HTTPStatus.INTERNAL_SERVER_ERROR
+    error: str = "llama runner process has terminated: exit status 2"
+
+
+class Record(TypedDict):
+    """What the server has seen: `busy_seconds` is the time with a request in flight, `texts` counts by text hash."""
+
+    requests: int
+    passages: int
+    repeated: int
+    max_in_flight: int
+    busy_seconds: float
+    texts: dict[str, int]
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Counts requests and passages, and clocks how busy the server is."""
+
+    texts: Counter[str] = field(default_factory=Counter)
+    sizes: list[int] = field(default_factory=list)
+    """The number of passages of each request, in order of arrival."""
+    in_flight: int = 0
+    max_in_flight: int = 0
+    busy_seconds: float = 0.0
+    _busy_since: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def request(self, texts: list[str]) -> Iterator[None]:
+        """Count a request for as long as it is served."""
+        with self._lock:
+            self._enter(texts)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._leave()
+
+    def _enter(self, texts: list[str]) -> None:
+        self.sizes.append(len(texts))
+        self.texts.update(text_hash(text) for text in texts)
+        if self.in_flight == 0:
+            self._busy_since = time.monotonic()
+        self.in_flight += 1
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
+
+    def _leave(self) -> None:
+        self.in_flight -= 1
+        if self.in_flight == 0:
+            self.busy_seconds += time.monotonic() - self._busy_since
+
+    def record(self) -> Record:
+        """Return the record as JSON has it."""
+        with self._lock:
+            return Record(
+                requests=len(self.sizes),
+                passages=self.texts.total(),
+                repeated=self.texts.total() - len(self.texts),
+                max_in_flight=self.max_in_flight,
+                busy_seconds=self.busy_seconds,
+                texts=dict(self.texts),
+            )
+
+
+class OllamaStandin:
+    """The server; a context manager that stops it. `stop` and `start` come back on the same port."""
+
+    def __init__(self, settings: Settings | None = None, *, port: int = 0) -> None:
+        self.settings = settings or Settings()
+        self.ledger = Ledger()
+        self.faults: list[Fault] = []
+        self.stopped = threading.Event()
+        self._lock = threading.Lock()
+        self.slots = threading.Semaphore(self.settings.parallel)
+        self._port = port
+        self.start()
+
+    @property
+    def url(self) -> str:
+        """The address, as OLLAMA_HOST takes it."""
+        return f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Listen; after a `stop`, on the port of before."""
+        self.stopped.clear()
+        self._server = Server(("127.0.0.1", self._port), self)
+        self._port = self._server.server_port
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def stop(self) -> None:
+        """Refuse connections from now on, and cut those that are open."""
+        self.stopped.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._server.cut()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    def configure(self, settings: Settings) -> None:
+        """Set the server up anew."""
+        self.settings = settings
+        self.slots = threading.Semaphore(settings.parallel)
+
+    def misbehave(self, *faults: Fault) -> None:
+        """Replace the faults; without any the server behaves."""
+        with self._lock:
+            self.faults = list(faults)
+
+    def fault_for(self, texts: list[str]) -> Fault | None:
+        """Return the first fault that is due for this request, and use one of its times up."""
+        with self._lock:
+            for fault in self.faults:
+                if fault.times and any(fault.marker in text for text in texts):
+                    fault.times -= fault.times > 0
+                    return fault
+        return None
+
+
+class Server(ThreadingHTTPServer):
+    """An HTTP server that knows its open connections, so that stopping it is felt at once."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, address: tuple[str, int], standin: OllamaStandin) -> None:
+        super().__init__(address, Handler)
+        self.standin = standin
+        self.connections: set[socket.socket] = set()
+
+    def cut(self) -> None:
+        """End every open connection."""
+        for connection in list(self.connections):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing: clients that went away are part of the tests."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Speaks Ollama's API over one connection."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+    server: Server
+
+    def setup(self) -> None:
+        """Remember the connection."""
+        super().setup()
+        self.server.connections.add(self.connection)
+
+    def finish(self) -> None:
+        """Forget the connection."""
+        self.server.connections.discard(self.connection)
+        super().finish()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
+        """Stay silent."""
+
+    def do_GET(self) -> None:
+        """Answer `/api/tags`, `/api/version`, `/control` and `/`."""
+        standin = self.server.standin
+        answers: Mapping[str, Callable[[], object]] = {
+            "/api/tags": lambda: {"models": [{"name": name, "model": name} for name in tags(standin.settings)]},
+            "/api/version": lambda: {"version": "0.12.0"},
+            "/control": standin.ledger.record,
+            "/": lambda: "Ollama is running",
+        }
+        answer = answers.get(self.path)
+        self._reply(HTTPStatus.OK if answer else HTTPStatus.NOT_FOUND, answer() if answer else {"error": "not found"})
+
+    def do_POST(self) -> None:
+        """Answer `/api/embed`, `/api/show` and `/control`."""
+        answers: Mapping[str, Callable[[dict[str, object]], None]] = {
+            "/api/embed": self._embed,
+            "/api/show": self._show,
+            "/control": self._control,
+        }
+        raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        try:
+            body = json.loads(raw)
+            answer = answers[self.path]
+        except ValueError as error:
+            self._error(HTTPStatus.BAD_REQUEST, str(error))
+        except KeyError:
+            self._error(HTTPStatus.NOT_FOUND, "not found")
+        else:
+            answer(body)
+
+    def _embed(self, body: dict[str, object]) -> None:
+        given = body.get("input")
+        texts = [given] if isinstance(given, str) else given
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            self._error(HTTPStatus.BAD_REQUEST, "invalid input type")
+        elif f"{body.get('model')}".removesuffix(":latest") not in self.server.standin.settings.models:
+            self._error(HTTPStatus.NOT_FOUND, f'model "{body.get("model")}" not found, try pulling it first')
+        else:
+            with self.server.standin.ledger.request(texts):
+                self._serve(body, texts)
+
+    def _serve(self, body: dict[str, object], texts: list[str]) -> None:
+        standin = self.server.standin
+        settings, fault, started = standin.settings, standin.fault_for(texts), time.monotonic_ns()
+        if fault and fault.kind == "hang":
+            standin.stopped.wait(600)
+            self.close_connection = True
+            return
+        if fault and fault.kind == "status":
+            self._error(fault.status, fault.error)
+            return
+        with standin.slots:
+            time.sleep(settings.request_delay + settings.passage_delay * len(texts))
+        tokens = [WORD.findall(text) for text in texts]
+        if settings.context and (body.get("truncate") is False or settings.ignores_truncate):
+            if max(map(len, tokens), default=0) > settings.context:
+                self._error(HTTPStatus.BAD_REQUEST, TOO_LONG)
+                return
+        tokens = [each[: settings.context or None] for each in tokens]
+        dimension = body.get("dimensions")
+        width = dimension if isinstance(dimension, int) else settings.dimension
+        rows = [vector(each, settings.dimension)[:width].tolist() for each in tokens]
+        answer = {
+            "model": body["model"],
+            "embeddings": spoiled(rows, texts, fault),
+            "total_duration": time.monotonic_ns() - started,
+            "load_duration": 1_000_000,
+            "prompt_eval_count": sum(map(len, tokens)),
+        }
+        self._reply(HTTPStatus.OK, answer, fault.kind if fault else "")
+
+    def _show(self, body: dict[str, object]) -> None:
+        settings = self.server.standin.settings
+        if f"{body.get('model')}".removesuffix(":latest") not in settings.models:
+            self._error(HTTPStatus.NOT_FOUND, f"model '{body.get('model')}' not found")
+            return
+        facts = {
+            "general.architecture": "nomic-bert",
+            "nomic-bert.context_length": settings.context or 2048,
+            "nomic-bert.embedding_length": settings.dimension,
+        }
+        self._reply(HTTPStatus.OK, {"model_info": facts, "capabilities": ["embedding"]})
+
+    def _control(self, body: dict[str, object]) -> None:
+        standin = self.server.standin
+        faults = body.pop("faults", None)
+        if isinstance(faults, list):
+            standin.misbehave(*(Fault(**fault) for fault in faults))
+        known = {each.name for each in fields(Settings)}
+        standin.configure(replace(standin.settings, **{k: v for k, v in body.items() if k in known}))  # type: ignore[arg-type]
+        self._reply(HTTPStatus.OK, standin.ledger.record())
+
+    def _error(self, status: int, text: str) -> None:
+        self._reply(status, {"error": text})
+
+    def _reply(self, status: int, answer: object, kind: str = "") -> None:
+        body = b"<html>bad gateway" if kind == "garbage" else json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: len(body) // 2] if kind == "drop" else body)
+        self.wfile.flush()
+        self.close_connection = self.close_connection or kind == "drop"
+
+
+def tags(settings: Settings) -> list[str]:
+    """Return the models' full names."""
+    return [name if ":" in name else f"{name}:latest" for name in settings.models]
+
+
+def text_hash(text: str) -> str:
+    """Return the name under which the record counts a text."""
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def vector(tokens: list[str], dimension: int) -> NDArray[np.float64]:
+    """Return a bag of hashed words as a unit vector, rounded for a short answer: similar texts get near vectors."""
+    total = np.zeros(dimension)
+    for word, count in Counter(token.lower() for token in tokens).items() or (("", 1),):
+        total += count**0.5 * word_vector(word, dimension)
+    return np.round(total / np.linalg.norm(total), 6)
+
+
+@lru_cache(maxsize=20_000)
+def word_vector(word: str, dimension: int) -> NDArray[np.int8]:
+    """Return a word's pseudo-random signs, the same in every process."""
+    bits = np.frombuffer(hashlib.shake_128(word.encode()).digest(-(-dimension // 8)), np.uint8)
+    return np.unpackbits(bits)[:dimension].astype(np.int8) * 2 - 1
+
+
+def spoiled(rows: list[list[float]], texts: list[str], fault: Fault | None) -> list[list[float]]:
+    """Return the vectors as the fault wants them."""
+    if fault is None:
+        return rows
+    if fault.kind == "fewer":
+        return rows[:-1]
+    marked = [fault.marker in text for text in texts]
+    if fault.kind == "dimension":
+        return [row[: len(row) // 2] if mark else row for row, mark in zip(rows, marked, strict=True)]
+    if fault.kind not in SPOILED:
+        return rows
+    return [[SPOILED[fault.kind]] * len(row) if mark else row for row, mark in zip(rows, marked, strict=True)]
+
+
+def main() -> None:
+    """Serve until killed."""
+    parser = argparse.ArgumentParser(description="a stand-in for an Ollama server")
+    parser.add_argument("--port", type=int, default=0)
+    with OllamaStandin(port=parser.parse_args().port) as standin:
+        sys.stdout.write(standin.url + "\n")
+        sys.stdout.flush()
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()
