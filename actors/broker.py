@@ -55,11 +55,11 @@ class _Shutter(Middleware):
     def __init__(self, hands: Hands) -> None:
         self._hands = hands
 
-    def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
+    def before_worker_boot(self, _broker: Broker, _worker: Worker) -> None:
         """Open the hands of a new worker."""
         self._hands.open()
 
-    def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+    def before_worker_shutdown(self, _broker: Broker, _worker: Worker) -> None:
         """Close them when it ends."""
         self._hands.shut()
 
@@ -134,7 +134,7 @@ class LeaseBroker(PostgresBroker):  # type: ignore[misc]  # dramatiq-pg is not t
         self.emit_after("enqueue", message, delay)
         return message
 
-    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 30000) -> LeaseConsumer:
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 30000) -> LeaseConsumer:  # noqa: ARG002
         """Return a consumer; `prefetch` is ignored, since no more is claimed than this process has threads for."""
         lifeline = self._lifeline_of_process()
         if not lifeline.ready.wait(READY_SECONDS):
@@ -209,12 +209,12 @@ class LeaseConsumer(Consumer):
 
     def __init__(self, broker: LeaseBroker, queue: str, timeout: float) -> None:
         self._broker = broker
-        self._queue = queue
+        self.queue = queue
         self._timeout = timeout
 
     def __next__(self) -> LeasedMessage | None:
         """Return a message of any queue of this process, or None after the time-out."""
-        self._broker.hands.serve(self._queue)
+        self._broker.hands.serve(self.queue)
         return self._broker.hands.take(self._broker.claim, self._timeout)
 
     def ack(self, message: LeasedMessage) -> None:

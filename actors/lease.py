@@ -48,7 +48,7 @@ class LeasedMessage(MessageProxy):
     """A message in this process's hands: what a stage knows as its Delivery."""
 
     def __init__(self, lease: Lease) -> None:
-        super().__init__(Message.decode(lease.body.encode()))
+        super().__init__(Message.decode(lease.body.encode()))  # type: ignore[no-untyped-call]  # Dramatiq's
         self.lease = lease
         self.deliveries = lease.deliveries
         self.settled = False
@@ -84,7 +84,7 @@ class LeasedMessage(MessageProxy):
 
     def stuff_exception(self, exception: BaseException) -> None:
         """Remember why the attempt failed, for the acknowledgement that follows."""
-        super().stuff_exception(exception)
+        super().stuff_exception(exception)  # type: ignore[no-untyped-call]  # Dramatiq's
         self.error = cleaned(repr(exception))[:ERROR_LENGTH]
 
     def _settle(self, *, held: bool) -> None:
@@ -154,8 +154,8 @@ class Hands:
                 return self._waiting.popleft()
             if not self._may_claim():
                 return None
-            self._claiming, self._news, self._next_look = True, False, monotonic() + POLL_SECONDS
             queues, free = tuple(self._queues), self._free
+            self._claiming, self._news, self._next_look = True, False, monotonic() + POLL_SECONDS
         taken: list[LeasedMessage] = []
         try:
             taken = claim(queues, free)

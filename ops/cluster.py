@@ -195,14 +195,15 @@ class Cluster:
 
 def programs(account: Account | None) -> Path:
     """Return the folder of PostgreSQL's programs: the wheel's, or a copy where `account` can reach it."""
-    origin = _wheel_folder() / RELEASE
-    if account is None or account.may_enter(origin / "bin"):
-        return origin / "bin"
-    stamp = (origin / "bin" / "postgres").stat()
-    copy = CACHE / f"postgres-{stamp.st_size}-{stamp.st_mtime_ns}"
+    package = _wheel_folder()
+    original = package / RELEASE / "bin"
+    if account is None or account.may_enter(original):
+        return original
+    stamp = (original / "postgres").stat()
+    copy = CACHE / f"{RELEASE}-{stamp.st_size}-{stamp.st_mtime_ns}"
     if not copy.exists():
-        _copy(origin, copy)
-    return copy / "bin"
+        _copy(package, copy)
+    return copy / package.name / RELEASE / "bin"
 
 
 def tuning(memory: int, shared_memory: int) -> Mapping[str, str]:
@@ -281,15 +282,20 @@ def _wheel_folder() -> Path:
     return Path(spec.origin).resolve().parent
 
 
-def _copy(origin: Path, copy: Path) -> None:
+def _copy(package: Path, copy: Path) -> None:
+    """Copy the programs together with the wheel's libraries, which they look for beside the package."""
     copy.parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(prefix="new-", dir=copy.parent))
     new.chmod(0o755)
+    libraries = f"{package.name}.libs"
     try:
-        shutil.copytree(origin, new, symlinks=True, dirs_exist_ok=True)
+        shutil.copytree(package / RELEASE, new / package.name / RELEASE, symlinks=True)
+        if (package.parent / libraries).exists():
+            shutil.copytree(package.parent / libraries, new / libraries, symlinks=True)
         new.rename(copy)
-    except FileExistsError:
-        pass  # somebody else was quicker
+    except OSError:
+        if not copy.exists():  # else somebody was quicker
+            raise
     finally:
         shutil.rmtree(new, ignore_errors=True)
 

@@ -67,7 +67,8 @@ _LEADS = frozenset(
 _CLASS_KINDS = frozenset({"class", "interface", "struct", "enum"})
 _PROSE = frozenset({"markdown", "text", "rst"})
 _CLOSER = re.compile(r"[\W_]*(?:end[\W_]*)*")
-_ASCII_BLANK = b" \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f"
+_BLANK = b" \t\r\x0b\x0c\x1c\x1d\x1e\x1f"
+_WIDE_BLANK = re.compile(r"[^\S\x00-\x7f]")
 
 
 def chunk(source: str, language: str, *, limit: int = 1_500) -> list[Chunk]:
@@ -78,7 +79,7 @@ def chunk(source: str, language: str, *, limit: int = 1_500) -> list[Chunk]:
     """
     text = _Text(source, limit)
     top = _Scope("", "text" if language in _PROSE or language not in GRAMMARS else "block")
-    root = parse(text.source, language) if language in GRAMMARS and text.has_lines else None
+    root = parse(text.utf8, language) if language in GRAMMARS and text.has_lines else None
     if root is None:
         pieces = list(text.split(0, len(text.lines), top, 0))
     else:
@@ -122,6 +123,7 @@ class _Item(NamedTuple):
     end: int
     lead: int
     nodes: list[Node]
+    types: list[str]
     depth: int
     scope: _Scope | None
 
@@ -131,13 +133,13 @@ class _Text:
 
     def __init__(self, source: str, limit: int) -> None:
         self.lines = source.split("\n")
-        self.source = source
         if "\r" in source:
             self.lines = [line.rstrip("\r") for line in self.lines]
-            self.source = "\n".join(self.lines)
+            source = "\n".join(self.lines)
+        self.utf8 = source.encode(errors="replace")
         self.limit = limit
         self.has_lines = len(source) < LONG_LINES * len(self.lines)
-        self._before = [0, *accumulate(_sizes(self.lines, is_ascii=source.isascii()))]
+        self._before = [0, *accumulate(_sizes(source))]
 
     def size(self, start: int, end: int) -> int:
         """Return the number of non-blank characters in the lines [start, end)."""
@@ -193,10 +195,12 @@ class _Text:
             start = end
 
 
-def _sizes(lines: list[str], *, is_ascii: bool) -> Iterator[int]:
-    if is_ascii:
-        return (len(line.encode().translate(None, _ASCII_BLANK)) for line in lines)
-    return (sum(map(len, line.split())) for line in lines)
+def _sizes(source: str) -> Iterator[int]:
+    """Return the number of non-blank characters of every line."""
+    if not source.isascii():
+        source = _WIDE_BLANK.sub(" ", source)
+    # One byte a character, whatever it is: counting bytes of whole texts is what makes this cheap.
+    return map(len, source.encode("ascii", "replace").translate(None, _BLANK).split(b"\n"))
 
 
 class _Outline:
@@ -213,7 +217,7 @@ class _Outline:
 
     def pieces(self, root: Node) -> list[_Piece]:
         """Return the pieces of the whole file, in order."""
-        self._push(root.children, _Item(0, len(self._text.lines), 0, [], 0, None), None)
+        self._push(root.children, _Item(0, len(self._text.lines), 0, [], [], 0, None), None)
         while self._stack:
             item = self._stack.pop()
             if self._text.size(item.start, item.end):
@@ -221,7 +225,7 @@ class _Outline:
         return self._found
 
     def _place(self, item: _Item, scope: _Scope) -> None:
-        found = self._definition(item.nodes)
+        found = self._definition(item)
         if found is None or (found.kind == "module" and item.end - item.start == 1 and not found.rest):
             self._place_statement(item, scope)
         elif found.rest:
@@ -231,7 +235,7 @@ class _Outline:
             self._place_definition(item, found, scope)
 
     def _place_statement(self, item: _Item, scope: _Scope) -> None:
-        if self._fits(item.start, item.end) and self._opened.isdisjoint(node.type for node in item.nodes):
+        if self._fits(item.start, item.end) and self._opened.isdisjoint(item.types):
             self._add(item.start, item, scope, scope, loose=True)
         else:
             self._open(item, _below(item.nodes), scope if item.scope else None, scope)
@@ -249,10 +253,10 @@ class _Outline:
             self._heads.add(item.start)
             self._open(item, _inside(found.node), inner, inner)
 
-    def _definition(self, nodes: list[Node]) -> Definition | None:
-        for node in nodes:
-            rule = self._rules.get(node.type)
-            if rule is not None and (found := rule(node)) is not None:
+    def _definition(self, item: _Item) -> Definition | None:
+        for node, kind in zip(item.nodes, item.types, strict=True):
+            rule = self._rules.get(kind)
+            if rule is not None and (found := rule(node, self._text.utf8)) is not None:
                 return found
         return None
 
@@ -277,15 +281,17 @@ class _Outline:
 def _items(nodes: Iterable[Node], start: int, end: int, depth: int, scope: _Scope | None) -> Iterator[_Item]:
     """Group sibling nodes into items, each of which begins on a line that no earlier node has touched."""
     group: list[Node] = []
+    types: list[str] = []
     lead = free = start
     leading = False
     for node in nodes:
         first, last = _rows(node)
-        leads = node.type in _LEADS
+        kind = node.type
+        leads = kind in _LEADS
         if first >= free:
             if group and not (leading and first == free):
-                yield _Item(start, first, lead, group, depth, scope)
-                start, group, leading = first, [], leads
+                yield _Item(start, first, lead, group, types, depth, scope)
+                start, group, types, leading = first, [], [], leads
                 lead = start
             elif leading and not leads:
                 lead = first
@@ -293,8 +299,9 @@ def _items(nodes: Iterable[Node], start: int, end: int, depth: int, scope: _Scop
         elif not leads:
             leading = False
         group.append(node)
+        types.append(kind)
         free = max(free, last + 1)
-    yield _Item(start, end, lead, group, depth, scope)
+    yield _Item(start, end, lead, group, types, depth, scope)
 
 
 def _rows(node: Node) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from pipeline.records import Job, JobRequest, Repository, StageProgress, Worker
+from pipeline.records import Job, JobRequest, Repository, StageProgress
 from pipeline.states import JobStatus, Stage
 
 if TYPE_CHECKING:
@@ -149,16 +149,3 @@ def repository(row: Row[Any]) -> Repository:
     values = {name: getattr(row, name) for name in names}
     return Repository(indexed_at=row.indexed_at, created_at=row.created_at, **values)
 
-
-def worker(row: Row[Any]) -> Worker:
-    """Return the record of a row of `workers.alive`."""
-    return Worker(
-        worker_id=row.id,
-        host=row.host,
-        pid=row.pid,
-        stages=tuple(row.stages),
-        threads=row.threads,
-        started_at=row.started_at,
-        seen_at=row.seen_at,
-        busy=row.busy,
-    )

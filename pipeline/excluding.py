@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from fnmatch import translate
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 VCS_FOLDERS: Final = frozenset({".git", ".hg", ".svn", ".bzr", ".jj", "_darcs", "CVS"})
 DEPENDENCY_FOLDERS: Final = frozenset(

@@ -11,7 +11,7 @@ from pipeline import describing, estimating, paths
 from pipeline.errors import InvalidStatus, JobNotFound, RepositoryNotFound, ValidationError
 from pipeline.records import FileNote, JobPage, Repository, Submission, Worker
 from pipeline.states import JobStatus, Stage
-from pipeline.store import batches, jobs, repositories, workers
+from pipeline.store import batches, jobs, messages, repositories
 from pipeline.store.engine import durable, reading
 
 if TYPE_CHECKING:
@@ -205,6 +205,12 @@ def remove(office: Office, project_id: str, root_path: str) -> None:
 
 
 def online(engine: Engine) -> tuple[Worker, ...]:
-    """Return the worker processes that were seen in the last seconds."""
+    """Return the worker processes that are alive, or were a moment ago."""
     with reading(engine) as connection:
-        return tuple(map(describing.worker, workers.alive(connection)))
+        return messages.workers(connection)
+
+
+def expire(connection: Connection, days: float) -> int:
+    """Delete the jobs that finished more than `days` days ago, and messages set aside as long; returns the jobs (R38)."""
+    messages.drop_rejected(connection, days)
+    return jobs.delete_expired(connection, days)

@@ -325,7 +325,7 @@ queue = Table(
     Column("message_id", UUID(as_uuid=True), primary_key=True),
     Column("queue_name", Text, nullable=False, server_default=text("'default'")),
     Column("state", ENUM("queued", "consumed", "rejected", "done", name="state", schema="dramatiq", create_type=False)),
-    Column("mtime", Moment),
+    Column("mtime", Moment, server_default=text("(now() AT TIME ZONE 'UTC')")),
     Column("message", JSONB),
     Column("result", JSONB),
     Column("result_ttl", Moment),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def walk(root: bytes, enters: Callable[[bytes], bool]) -> Found:
     """Walk the folders below `root` that are neither ignored nor refused by `enters`; links are never followed.
 
-    Folders with a `.git` of their own are not entered but named in `nested`. Raises OSError when `root` is gone.
+    Folders with a `.git` of their own are not entered but named in `nested`. A `root` that is gone is empty.
     """
     found = Found()
     own_rules = read_rules(os.path.join(root, b".git", b"info", b"exclude"))  # noqa: PTH118 - bytes
@@ -48,7 +48,7 @@ def _extended(chain: tuple[Rules, ...], root: bytes, folder: bytes, children: di
 
 def _sort(found: Found, folder: bytes, children: dict[bytes, bool], chain: tuple[Rules, ...]) -> list[bytes]:
     """Add the files of a folder to `found` and return its sub-folders, both without those that are ignored."""
-    folders = []
+    folders: list[bytes] = []
     prefix = folder + b"/" if folder else b""
     for name, is_folder in children.items():
         path = prefix + name

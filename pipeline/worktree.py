@@ -39,6 +39,15 @@ class Found:
     nested: list[bytes] = field(default_factory=list)
     unreadable: dict[bytes, str] = field(default_factory=dict)
 
+    def below(self, prefix: bytes) -> Found:
+        """Return the same with every path below `prefix`, which ends with a slash."""
+        return Found(
+            [prefix + path for path in self.tracked],
+            [prefix + path for path in self.untracked],
+            [prefix + path for path in self.nested],
+            {prefix + path: reason for path, reason in self.unreadable.items()},
+        )
+
 
 def list_work_tree(root: bytes, *, ceiling: bool = False) -> Found | None:
     """List the files that git tracks or would track below `root`; None where only a walk can tell.
@@ -62,8 +71,7 @@ def _prefix(root: bytes, *, ceiling: bool) -> bytes | None:
         return None
     in_git_folder, in_work_tree, prefix = answer.stdout.split(b"\n", 2)
     if in_git_folder == b"true":
-        message = f"{os.fsdecode(root)} is a bare git repository, it has no files: clone it and index the clone"
-        raise ScanRefused(message)
+        raise ScanRefused(f"{os.fsdecode(root)} is a bare git repository without files: clone it and index the clone")
     return prefix.removesuffix(b"\n") if in_work_tree == b"true" else None
 
 

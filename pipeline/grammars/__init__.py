@@ -20,12 +20,12 @@ SYNTAX_AWARE: Final = frozenset(GRAMMARS)
 _local = threading.local()
 
 
-def parse(source: str, language: str, *, seconds: float = PARSE_SECONDS) -> Node | None:
-    """Return the root of the syntax tree of `source`, or None when parsing took longer than `seconds`.
+def parse(source: bytes, language: str, *, seconds: float = PARSE_SECONDS) -> Node | None:
+    """Return the root of the syntax tree of UTF-8 text, or None when parsing took longer than `seconds`.
 
-    Rows count newlines only; what UTF-8 cannot encode is parsed as `?`. Raises KeyError for a language without grammar.
+    Rows count newlines only. Raises KeyError for a language without a grammar.
     """
-    content = memoryview(source.encode(errors="replace"))
+    content = memoryview(source)
     deadline = time.monotonic() + seconds
     parser = _parser(language)
 

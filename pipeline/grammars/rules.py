@@ -49,7 +49,8 @@ class Definition(NamedTuple):
     rest: bool = False
 
 
-Rule = Callable[["Node"], Definition | None]
+Rule = Callable[["Node", bytes], Definition | None]
+"""Given a node and the text that was parsed, return what the node defines; None when it defines nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +67,20 @@ class Grammar:
     open: frozenset[str] = field(default_factory=frozenset)
 
 
-def text(node: Node | None) -> str:
-    """Return the node's text on one line, at most NAME_LENGTH characters; "" for None."""
-    raw = node.text if node is not None else None
-    return " ".join(raw[:NAME_LENGTH].decode(errors="ignore").split()) if raw else ""
+def text(node: Node | None, source: bytes) -> str:
+    """Return the node's text on one line, at most NAME_LENGTH bytes of it; "" for None."""
+    if node is None:
+        return ""
+    # Never node.text: it crashes the interpreter when the text was parsed through a callback.
+    start = node.start_byte
+    raw = source[start : min(node.end_byte, start + NAME_LENGTH)]
+    return " ".join(raw.decode(errors="ignore").split())
 
 
 def dotted(name: str) -> str:
     """Return a qualified name as a dotted path: without generic arguments, quotes, and prefixes that say nothing."""
+    if name.isidentifier():
+        return name
     name = name.strip("\"'`$#& *")
     if "operator" not in name:
         while (bare := _GENERIC.sub("", name)) != name:
@@ -89,10 +96,10 @@ def definition(name: str, kind: str, node: Node) -> Definition | None:
 def named(kind: str, *fields: str, default: str = "") -> Rule:
     """Return the rule for nodes whose name is in the first of `fields` that is there (`name` unless told)."""
 
-    def rule(node: Node) -> Definition | None:
+    def rule(node: Node, source: bytes) -> Definition | None:
         for wanted in fields or ("name",):
             if (child := node.child_by_field_name(wanted)) is not None:
-                return definition(dotted(text(child)), kind, node)
+                return definition(dotted(text(child, source)), kind, node)
         return definition(default, kind, node)
 
     return rule
@@ -102,8 +109,8 @@ def holding(kind: str, *types: str, default: str = "") -> Rule:
     """Return the rule for nodes whose name is their first child of one of `types`."""
     wanted = frozenset(types)
 
-    def rule(node: Node) -> Definition | None:
-        name = next((text(child) for child in node.children if child.type in wanted), default)
+    def rule(node: Node, source: bytes) -> Definition | None:
+        name = next((text(child, source) for child in node.children if child.type in wanted), default)
         return definition(dotted(name), kind, node)
 
     return rule
@@ -112,9 +119,9 @@ def holding(kind: str, *types: str, default: str = "") -> Rule:
 def wrapping(rules: Mapping[str, Rule]) -> Rule:
     """Return the rule for wrappers: the definition is the only child that is one; several make none."""
 
-    def rule(node: Node) -> Definition | None:
+    def rule(node: Node, source: bytes) -> Definition | None:
         inner = [child for child in node.children if child.type in rules]
-        return rules[inner[0].type](inner[0]) if len(inner) == 1 else None
+        return rules[inner[0].type](inner[0], source) if len(inner) == 1 else None
 
     return rule
 
@@ -122,11 +129,11 @@ def wrapping(rules: Mapping[str, Rule]) -> Rule:
 def bound(name_field: str, value_field: str, *, function: str = "function") -> Rule:
     """Return the rule for a name that is bound to a value: the value tells whether it is a function."""
 
-    def rule(node: Node) -> Definition | None:
+    def rule(node: Node, source: bytes) -> Definition | None:
         target, value = node.child_by_field_name(name_field), node.child_by_field_name(value_field)
         if target is None or target.type.endswith("pattern"):
             return None
-        return definition(dotted(text(target)), value_kind(value, function), node)
+        return definition(dotted(text(target, source)), value_kind(value, function), node)
 
     return rule
 
@@ -138,18 +145,18 @@ def value_kind(value: Node | None, function: str = "function") -> str:
     return function if value.type in FUNCTION_VALUES else TYPE_VALUES.get(value.type, "variable")
 
 
-def prototype(node: Node) -> Definition | None:
+def prototype(node: Node, source: bytes) -> Definition | None:
     """Name a JavaScript assignment; one to a prototype makes a method."""
-    found = bound("left", "right")(node)
-    is_method = found and found.kind == "function" and ".prototype." in text(node.child_by_field_name("left"))
+    found = bound("left", "right")(node, source)
+    is_method = found and found.kind == "function" and ".prototype." in text(node.child_by_field_name("left"), source)
     return found._replace(kind="method") if found and is_method else found
 
 
 def declared(kind: str) -> Rule:
     """Return the rule of C and C++, where the name is at the bottom of nested declarators."""
 
-    def rule(node: Node) -> Definition | None:
-        raw = text(declarator(node))
+    def rule(node: Node, source: bytes) -> Definition | None:
+        raw = text(declarator(node), source)
         name = dotted(raw)
         return definition(name, "method" if kind == "function" and "::" in raw else kind, node)
 
@@ -168,71 +175,71 @@ def declarator(node: Node) -> Node | None:
     return bottom
 
 
-def initialised(node: Node) -> Definition | None:
+def initialised(node: Node, source: bytes) -> Definition | None:
     """Name a C declaration that has a value (a table, a constant); prototypes are no definitions."""
     first = node.child_by_field_name("declarator")
-    return declared("variable")(node) if first is not None and first.type == "init_declarator" else None
+    return declared("variable")(node, source) if first is not None and first.type == "init_declarator" else None
 
 
-def typedef(node: Node) -> Definition | None:
+def typedef(node: Node, source: bytes) -> Definition | None:
     """Name a C typedef after its declarator; its kind is that of the type that it names."""
     kind = TYPE_VALUES.get(getattr(node.child_by_field_name("type"), "type", ""), "type")
-    return declared(kind)(node)
+    return declared(kind)(node, source)
 
 
-def namespace(node: Node) -> Definition | None:
+def namespace(node: Node, source: bytes) -> Definition | None:
     """Name a PHP or C# namespace; one without a body holds the rest of the file."""
-    found = named("module")(node)
+    found = named("module")(node, source)
     return found._replace(rest=node.child_by_field_name("body") is None) if found else None
 
 
-def go_method(node: Node) -> Definition | None:
+def go_method(node: Node, source: bytes) -> Definition | None:
     """Name a Go method `T.Method` after the type of its receiver."""
-    receiver = text(node.child_by_field_name("receiver")).strip("()").split(" ")[-1]
-    name = text(node.child_by_field_name("name"))
+    receiver = text(node.child_by_field_name("receiver"), source).strip("()").split(" ")[-1]
+    name = text(node.child_by_field_name("name"), source)
     return definition(dotted(f"{dotted(receiver)}.{name}"), "method", node)
 
 
-def go_type(node: Node) -> Definition | None:
+def go_type(node: Node, source: bytes) -> Definition | None:
     """Name a Go type; structs and interfaces have kinds of their own."""
     kind = TYPE_VALUES.get(getattr(node.child_by_field_name("type"), "type", ""), "type")
-    return named(kind)(node)
+    return named(kind)(node, source)
 
 
-def kotlin_class(node: Node) -> Definition | None:
+def kotlin_class(node: Node, source: bytes) -> Definition | None:
     """Name a Kotlin class, interface or enum: one node type stands for all."""
     types = {child.type for child in node.children}
     kind = "interface" if "interface" in types else "enum" if "enum_class_body" in types else "class"
-    return named(kind)(node)
+    return named(kind)(node, source)
 
 
-def swift_class(node: Node) -> Definition | None:
+def swift_class(node: Node, source: bytes) -> Definition | None:
     """Name a Swift class, struct, enum, actor or extension: one node type stands for all."""
-    keyword = text(node.child_by_field_name("declaration_kind"))
-    return named(keyword if keyword in {"struct", "enum"} else "class")(node)
+    keyword = text(node.child_by_field_name("declaration_kind"), source)
+    return named(keyword if keyword in {"struct", "enum"} else "class")(node, source)
 
 
-def lua_function(node: Node) -> Definition | None:
+def lua_function(node: Node, source: bytes) -> Definition | None:
     """Name a Lua function; `M:f` is a method, `M.f` a function of a module."""
-    name = text(node.child_by_field_name("name"))
+    name = text(node.child_by_field_name("name"), source)
     return definition(dotted(name), "method" if ":" in name else "function", node)
 
 
-def lua_assignment(node: Node) -> Definition | None:
+def lua_assignment(node: Node, source: bytes) -> Definition | None:
     """Name a Lua assignment of one value to one name."""
     lists = node.named_children
     if [len(part.named_children) for part in lists] != [1, 1]:
         return None
-    return definition(dotted(text(lists[0])), value_kind(lists[1].named_children[0]), node)
+    return definition(dotted(text(lists[0], source)), value_kind(lists[1].named_children[0]), node)
 
 
-def css_rule(node: Node) -> Definition | None:
+def css_rule(node: Node, source: bytes) -> Definition | None:
     """Name a CSS rule by what stands before its block."""
-    return definition(text(node).partition("{")[0].strip(), "rule", node)
+    return definition(text(node, source).partition("{")[0].strip(), "rule", node)
 
 
-def heading(node: Node) -> Definition | None:
+def heading(node: Node, source: bytes) -> Definition | None:
     """Name a Markdown section after its heading."""
     first = node.children[0] if node.children else None
     content = first.child_by_field_name("heading_content") if first is not None else None
-    return definition(text(content).strip("#*_` "), "section", node)
+    return definition(text(content, source).strip("#*_` "), "section", node)

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+from sqlalchemy.exc import DBAPIError
+
 from pipeline.errors import (
     BatchMoved,
     DimensionChanged,
@@ -41,12 +43,16 @@ class Mended:
     reason: str
 
 
-def mend(bench: Workbench, stage: Stage, subject: str, delivery: Delivery, error: Exception) -> Mended:
+def mend(bench: Workbench, stage: Stage, subject: str, delivery: Delivery, error: BaseException) -> Mended:
     """Settle the message of a stage that raised, in one transaction; raises LeaseLost when it is another worker's now."""
     with redoable(bench.engine) as connection:
         if isinstance(error, BatchMoved | JobStopped):
             delivery.complete(connection)
             return Mended("dropped", str(error))
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            # The server went away, which is no fault of the batch.
+            delivery.postpone(connection, BACKOFF[0])
+            return Mended(f"again in {BACKOFF[0]} s", "the connection to the database was lost")
         if isinstance(error, EmbedderUnavailable):
             return _block(bench, connection, int(subject), delivery, error)
         if stage is Stage.SCAN:
@@ -66,7 +72,7 @@ def _block(
     return Mended("blocked", str(error))
 
 
-def _fail_scan(bench: Workbench, connection: Connection, subject: str, delivery: Delivery, error: Exception) -> Mended:
+def _fail_scan(bench: Workbench, connection: Connection, subject: str, delivery: Delivery, error: BaseException) -> Mended:
     """Fail the job when its repository cannot be scanned; another error is tried again, from the cursor on."""
     if not isinstance(error, ScanRefused):
         job_id = UUID(subject)
@@ -79,14 +85,14 @@ def _fail_scan(bench: Workbench, connection: Connection, subject: str, delivery:
     return Mended("failed job", str(error))
 
 
-def _again(connection: Connection, delivery: Delivery, failures: int, error: Exception) -> Mended:
+def _again(connection: Connection, delivery: Delivery, failures: int, error: BaseException) -> Mended:
     delay = BACKOFF[min(failures, len(BACKOFF)) - 1]
     delivery.postpone(connection, delay)
     return Mended(f"again in {delay} s", str(error))
 
 
 def _mend_batch(
-    bench: Workbench, connection: Connection, stage: Stage, batch_id: int, delivery: Delivery, error: Exception
+    bench: Workbench, connection: Connection, stage: Stage, batch_id: int, delivery: Delivery, error: BaseException
 ) -> Mended:
     batch = batches.load(connection, batch_id)
     if isinstance(error, StagedRowsLost):
@@ -181,7 +187,7 @@ def give_up_on(bench: Workbench, stage: Stage, subject: str, delivery: Delivery)
         )
 
 
-def clean(error: Exception) -> str:
+def clean(error: BaseException) -> str:
     """Return an error's text as the database can hold it: no NUL, no lone surrogate, at most 2,000 characters."""
     return str(error).replace("\x00", "\\0").encode("utf-8", "backslashreplace").decode()[:2_000]
 

@@ -205,11 +205,11 @@ def last_listing(connection: Connection, repository_id: int) -> int | None:
 
 EXPIRED: Final = text("""
 DELETE FROM penstock.indexing_jobs
-WHERE status IN ('cancelled', 'completed', 'failed') AND finished_at < now() - make_interval(days => :days)
+WHERE status IN ('cancelled', 'completed', 'failed') AND finished_at < now() - interval '1 day' * :days
 """)
 
 
-def delete_expired(connection: Connection, days: int) -> int:
+def delete_expired(connection: Connection, days: float) -> int:
     """Delete jobs that finished more than `days` days ago, with their batches, outcomes and events (R38)."""
     return connection.execute(EXPIRED, {"days": days}).rowcount
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 from uuid import UUID, uuid5
 
 from sqlalchemy import text
@@ -185,7 +185,7 @@ SELECT EXISTS (SELECT FROM dramatiq.queue WHERE queue_name = :queue AND state IN
 """)
 CLEAR: Final = text("DELETE FROM dramatiq.queue WHERE queue_name = :queue")
 DROP_REJECTED: Final = text("""
-DELETE FROM dramatiq.queue WHERE state IN ('rejected', 'done') AND mtime < now() - make_interval(days => :days)
+DELETE FROM dramatiq.queue WHERE state IN ('rejected', 'done') AND mtime < now() - interval '1 day' * :days
 """)
 
 
@@ -199,7 +199,7 @@ def clear(connection: Connection, queue: str) -> None:
     connection.execute(CLEAR, {"queue": queue})
 
 
-def drop_rejected(connection: Connection, days: int) -> int:
+def drop_rejected(connection: Connection, days: float) -> int:
     """Drop the messages that were set aside more than `days` ago, and return how many (R38)."""
     return connection.execute(DROP_REJECTED, {"days": days}).rowcount
 
@@ -297,8 +297,8 @@ def give_back_strays(connection: Connection, worker_id: int, held: Sequence[int]
 
 def heard(connection: Connection, timeout: float) -> list[str]:
     """Wait up to `timeout` seconds for news, and return the names of the queues that have some."""
-    driver: DriverConnection | None = connection.connection.driver_connection
-    return [] if driver is None else [news.payload for news in driver.notifies(timeout=timeout, stop_after=1)]
+    driver = cast("DriverConnection", connection.connection.dbapi_connection)
+    return [news.payload for news in driver.notifies(timeout=timeout, stop_after=1)]
 
 
 def workers(connection: Connection) -> tuple[Worker, ...]:

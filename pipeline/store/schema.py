@@ -26,6 +26,10 @@ ABILITIES: Final = text(
     """
 )
 
+OTHER_SESSIONS: Final = text(
+    "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
@@ -65,3 +69,8 @@ def create_vector(connection: Connection) -> bool:
     except ProgrammingError:
         return False
     return True
+
+
+def other_sessions(connection: Connection) -> int:
+    """Return how many other sessions are connected to the server."""
+    return int(connection.execute(OTHER_SESSIONS).scalar_one())

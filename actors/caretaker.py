@@ -1,0 +1,56 @@
+"""The caretaker: one elected worker mends what fell between two transactions; it is never on the normal path."""
+
+from __future__ import annotations
+
+from threading import Event, Thread
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from pipeline import jobs
+from pipeline.store.engine import redoable
+
+if TYPE_CHECKING:
+    from actors.broker import LeaseBroker
+    from pipeline.stages.workbench import Workbench
+
+ROUND_SECONDS: Final = 1.5
+RETENTION_SECONDS: Final = 86_400.0
+
+log = structlog.get_logger("penstock")
+
+
+class Caretaker(Thread):
+    """Admits pending jobs, sends again what has no message, and applies retention, while this process is the leader."""
+
+    def __init__(self, broker: LeaseBroker, bench: Workbench, retention_days: float) -> None:
+        super().__init__(daemon=True, name="caretaker")
+        self._broker = broker
+        self._bench = bench
+        self._retention_days = retention_days
+        self._ended = Event()
+        self._cleaned_at: float | None = None
+
+    def run(self) -> None:
+        """Make a round every 1.5 s until ended; a round that fails is made again."""
+        while not self._ended.wait(ROUND_SECONDS):
+            if self._broker.leader:
+                try:
+                    self._round()
+                except SQLAlchemyError as error:
+                    log.warning("caretaker.failed", reason=str(error).partition("\n")[0])
+
+    def end(self) -> None:
+        """Make no further round."""
+        self._ended.set()
+
+    def _round(self) -> None:
+        with redoable(self._bench.engine) as connection:
+            jobs.sweep(self._bench, connection, self._broker)
+        if self._cleaned_at is None or monotonic() - self._cleaned_at > RETENTION_SECONDS:
+            with redoable(self._bench.engine) as connection:
+                deleted = jobs.expire(connection, self._retention_days)
+            self._cleaned_at = monotonic()
+            log.info("retention.applied", jobs_deleted=deleted)

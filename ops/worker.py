@@ -1,0 +1,103 @@
+"""A worker process: the actors of its stages on a broker, until it is asked to end or its parent is gone."""
+
+from __future__ import annotations
+
+import os
+import signal
+from functools import partial
+from threading import Event
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from ops import logs
+from ops.processes import Child, Group
+from pipeline.states import Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from actors.broker import LeaseBroker
+    from ops.settings import Settings
+    from pipeline.stages.workbench import Workbench
+
+ORPHAN_CHECK: Final = 1.0
+DRAIN_ORDER: Final = (Stage.WRITE, Stage.EMBED, Stage.CHUNK, Stage.SCAN)
+"""Later stages first, so that what is in flight drains."""
+
+log = structlog.get_logger("penstock")
+
+
+def run(settings: Settings, stages: Sequence[Stage], processes: int, threads: int) -> int:
+    """Run worker processes for some stages in the foreground; returns the exit code."""
+    from ops.database import open_database  # noqa: PLC0415 - the parent of a fork imports what its children need
+
+    logs.configure(settings)
+    url = open_database(settings)
+    preload()
+    return Group(plan(settings, url, [(tuple(stages), threads)] * processes)).run()
+
+
+def plan(settings: Settings, url: str, places: Sequence[tuple[tuple[Stage, ...], int]]) -> list[Child]:
+    """Return a child for every (stages, threads)."""
+    parent = os.getpid()
+    return [
+        Child("+".join(stages), partial(serve, settings, url, stages, threads, parent)) for stages, threads in places
+    ]
+
+
+def preload() -> None:
+    """Import before forking what every child needs, so that children start at once and share its memory."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    import actors.broker  # noqa: PLC0415 - see above
+    import actors.caretaker  # noqa: PLC0415
+    import actors.chunker  # noqa: PLC0415
+    import actors.embedder  # noqa: PLC0415
+    import actors.scanner  # noqa: PLC0415
+    import actors.writer  # noqa: F401, PLC0415
+
+
+def serve(settings: Settings, url: str, stages: tuple[Stage, ...], threads: int, parent: int) -> int:
+    """Be a worker process until SIGTERM, or until the parent is gone; a batch under way is finished first."""
+    from dramatiq import Worker  # noqa: PLC0415 - preloaded
+
+    from actors.caretaker import Caretaker  # noqa: PLC0415
+
+    ended = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    structlog.contextvars.bind_contextvars(worker=os.getpid())
+    bench, broker = equip(settings, url, stages, threads)
+    worker = Worker(broker, queues=set(map(str, stages)), worker_threads=threads)
+    worker.start()
+    caretaker = Caretaker(broker, bench, settings.job_status_retention_days)
+    caretaker.start()
+    while not ended.wait(ORPHAN_CHECK):
+        if os.getppid() != parent:
+            break
+    caretaker.end()
+    worker.stop()
+    broker.close()
+    bench.engine.dispose()
+    return 0
+
+
+def equip(settings: Settings, url: str, stages: tuple[Stage, ...], threads: int) -> tuple[Workbench, LeaseBroker]:
+    """Return the workbench and the broker of this process, its actors declared."""
+    from dramatiq.middleware import CurrentMessage, TimeLimit  # noqa: PLC0415 - preloaded
+
+    from actors import chunker, embedder, scanner, writer  # noqa: PLC0415
+    from actors.broker import LeaseBroker  # noqa: PLC0415
+    from actors.runtime import Runtime  # noqa: PLC0415
+    from ops.office import embedder_for  # noqa: PLC0415
+    from pipeline.stages.workbench import Workbench  # noqa: PLC0415
+    from pipeline.store.engine import connect  # noqa: PLC0415
+
+    engine = connect(url, pool_size=threads + 2, application_name="penstock " + "+".join(stages))
+    bench = Workbench(engine, settings.limits(), embedder_for(settings))
+    order = [stage for stage in DRAIN_ORDER if stage in stages]
+    broker = LeaseBroker(engine, stages=order, threads=threads, middleware=[TimeLimit(), CurrentMessage()])
+    runtime = Runtime(bench)
+    for doorman in (scanner, chunker, embedder, writer):
+        doorman.declare(broker, runtime)
+    return bench, broker

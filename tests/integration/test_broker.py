@@ -1,0 +1,453 @@
+"""The broker within one process: sending, claiming, retrying, postponing, and what a lease guards."""
+
+from __future__ import annotations
+
+from threading import Event
+from time import monotonic
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import dramatiq
+import pytest
+from dramatiq.errors import QueueJoinTimeout
+from dramatiq.middleware import CurrentMessage, Retries
+from sqlalchemy import make_url, text
+
+from actors.broker import LeaseBroker
+from actors.lease import LeasedMessage
+from pipeline.errors import LeaseLost, ValidationError
+from pipeline.states import Stage
+from pipeline.store import messages
+from pipeline.store.engine import connect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sqlalchemy import Engine
+
+T = TypeVar("T")
+ROWS: Final = text("SELECT state, deliveries, error FROM dramatiq.queue ORDER BY seq")
+SOON: Final = 15.0
+
+
+@pytest.fixture
+def broker(engine: Engine) -> Iterator[LeaseBroker]:
+    """Yield a broker with two threads, for which writing comes before chunking."""
+    broker = LeaseBroker(engine, stages=("write", "chunk"), threads=2, middleware=[CurrentMessage(), Retries()])
+    yield broker
+    broker.close()
+
+
+@pytest.fixture
+def run(broker: LeaseBroker) -> Iterator[Callable[[], dramatiq.Worker]]:
+    """Yield a function that starts a worker on the broker; it is stopped at the end."""
+    started: list[dramatiq.Worker] = []
+
+    def start() -> dramatiq.Worker:
+        worker = dramatiq.Worker(broker, worker_threads=2, worker_timeout=100)
+        worker.start()
+        started.append(worker)
+        return worker
+
+    yield start
+    for worker in started:
+        worker.stop()
+
+
+def send(engine: Engine, stage: Stage, *subjects: str, delay: float = 0.0) -> None:
+    """Send in a transaction of its own."""
+    with engine.begin() as connection:
+        for subject in subjects:
+            messages.MessageOutbox().send(connection, stage, subject, delay=delay)
+
+
+def rows(engine: Engine) -> list[tuple[str, int, str | None]]:
+    """Return state, deliveries and error of every message."""
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(ROWS)]
+
+
+def execute(engine: Engine, statement: str) -> None:
+    """Run a statement in a transaction of its own."""
+    with engine.begin() as connection:
+        connection.execute(text(statement))
+
+
+def take(broker: LeaseBroker, stage: Stage) -> LeasedMessage:
+    """Take a message as a worker would, waiting for it."""
+    consumer = broker.consume(stage, timeout=200)
+    return until(lambda: next(consumer))
+
+
+def until(look: Callable[[], T | None]) -> T:
+    """Look again and again until there is something to see."""
+    deadline = monotonic() + SOON
+    pause = Event()
+    while monotonic() < deadline:
+        if seen := look():
+            return seen
+        pause.wait(0.02)
+    pytest.fail(f"nothing to see within {SOON:g} s")
+
+
+# --- sending ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_rolled_back_transaction_sends_nothing(engine: Engine) -> None:
+    """The message is part of the sender's transaction."""
+    with engine.connect() as connection:
+        messages.send(connection, Stage.CHUNK, "1")
+        connection.rollback()
+    assert rows(engine) == []
+
+
+def test_sending_again_changes_nothing(engine: Engine, broker: LeaseBroker) -> None:
+    """A message that waits or is worked on is not made a second time, so that a resume may send again (R33)."""
+    send(engine, Stage.CHUNK, "1", "1")
+    assert rows(engine) == [("queued", 0, None)]
+    message = take(broker, Stage.CHUNK)
+    send(engine, Stage.CHUNK, "1")
+    assert rows(engine) == [("consumed", 1, None)]
+    assert broker.execute(message.finish)
+
+
+def test_sending_revives_a_rejected_message(engine: Engine, broker: LeaseBroker) -> None:
+    """What was set aside is worked on again when it is sent again, with a fresh count of deliveries."""
+    send(engine, Stage.CHUNK, "1")
+    message = take(broker, Stage.CHUNK)
+    broker.consume(Stage.CHUNK).nack(message)
+    assert rows(engine) == [("rejected", 1, None)]
+    send(engine, Stage.CHUNK, "1")
+    assert rows(engine) == [("queued", 0, None)]
+
+
+def test_a_message_sent_in_a_completing_transaction_may_be_its_own(engine: Engine, broker: LeaseBroker) -> None:
+    """A stage may complete its message and send the same one afresh, in one transaction."""
+    send(engine, Stage.CHUNK, "1")
+    message = take(broker, Stage.CHUNK)
+    with engine.begin() as connection:
+        message.complete(connection)
+        message.send(connection, Stage.CHUNK, "1")
+    assert rows(engine) == [("queued", 0, None)]
+
+
+@pytest.mark.parametrize("argument", ["a\0b", "a\ud800b"])
+def test_arguments_that_cannot_be_stored_are_refused_at_once(broker: LeaseBroker, argument: str) -> None:
+    """A NUL or a lone surrogate in an argument is the sender's error, not an endless retry (R41)."""
+    actor = dramatiq.actor(lambda _argument: None, broker=broker, actor_name="any")
+    began = monotonic()
+    with pytest.raises(ValidationError, match="send an id"):
+        actor.send(argument)
+    assert monotonic() - began < 1
+
+
+# --- running ----------------------------------------------------------------------------------------------------------
+
+
+def test_ordinary_actors_work(broker: LeaseBroker, run: Callable[[], dramatiq.Worker]) -> None:
+    """An actor's own send() and the broker's join() do what Dramatiq says of them."""
+    seen: list[int] = []
+    actor = dramatiq.actor(seen.append, broker=broker, actor_name="note")
+    run()
+    for number in range(20):
+        actor.send(number)
+    broker.join("default", timeout=10_000)
+    assert sorted(seen) == list(range(20))
+
+
+def test_join_gives_up_in_time_and_flush_drops_everything(broker: LeaseBroker) -> None:
+    """join() raises after its time-out; a flushed queue is joined at once."""
+    actor = dramatiq.actor(lambda: None, broker=broker, actor_name="never", queue_name="other")
+    actor.send()
+    with pytest.raises(QueueJoinTimeout):
+        broker.join("other", timeout=50)
+    broker.flush_all()
+    broker.join("other", timeout=50)
+
+
+def test_a_failed_attempt_is_made_again(broker: LeaseBroker, run: Callable[[], dramatiq.Worker]) -> None:
+    """Dramatiq's retries pass through the lease; a retry is no crash, so its count of deliveries is fresh (R34)."""
+    counts: list[int] = []
+
+    @dramatiq.actor(broker=broker, min_backoff=1, max_backoff=1)
+    def fails_twice() -> None:
+        counts.append(CurrentMessage.get_current_message().deliveries)
+        if len(counts) < 3:
+            message = "a NUL \0 and a lone \ud800 are no reason to lose a message"
+            raise RuntimeError(message)
+
+    fails_twice.send()
+    run()
+    broker.join("default", timeout=10_000)
+    assert counts == [1, 1, 1]
+
+
+def test_an_exhausted_message_is_set_aside_with_its_reason(
+    engine: Engine, broker: LeaseBroker, run: Callable[[], dramatiq.Worker]
+) -> None:
+    """NUL bytes and lone surrogates in an exception's text do not block the acknowledgement (R41)."""
+
+    @dramatiq.actor(broker=broker, max_retries=0)
+    def fails() -> None:
+        message = "a \0 b \ud800 c"
+        raise RuntimeError(message)
+
+    fails.send()
+    run()
+    broker.join("default", timeout=10_000)
+    ((state, _, error),) = rows(engine)
+    assert state == "rejected"
+    assert error is not None
+    assert "RuntimeError" in error
+
+
+def test_a_failure_without_retries_is_not_lost(engine: Engine) -> None:
+    """Without Dramatiq's retries the message comes back by itself, and its deliveries count."""
+    broker = LeaseBroker(engine, middleware=[])
+    send(engine, Stage.CHUNK, "1")
+    message = take(broker, Stage.CHUNK)
+    message.stuff_exception(RuntimeError("no"))
+    broker.consume(Stage.CHUNK).ack(message)
+    assert rows(engine) == [("queued", 1, "RuntimeError('no')")]
+    assert take(broker, Stage.CHUNK).deliveries == 2
+    broker.close()
+
+
+def test_a_delayed_message_runs_when_it_is_due(engine: Engine, broker: LeaseBroker) -> None:
+    """It is not handed out early, and within the poll interval after it is due."""
+    send(engine, Stage.CHUNK, "1", delay=0.5)
+    sent = monotonic()
+    take(broker, Stage.CHUNK)
+    assert 0.5 <= monotonic() - sent < 2.5
+
+
+def test_news_wakes_an_idle_consumer(engine: Engine, broker: LeaseBroker) -> None:
+    """An idle process hears of a message; it does not wait for its next look (R72)."""
+    consumer = broker.consume(Stage.CHUNK, timeout=10_000)
+    assert next(consumer) is None
+    began = monotonic()
+    for number in range(10):
+        send(engine, Stage.CHUNK, str(number))
+        message = until(lambda: next(consumer))
+        with engine.begin() as connection:
+            message.complete(connection)
+        consumer.ack(message)
+    assert monotonic() - began < 3
+
+
+# --- holding ----------------------------------------------------------------------------------------------------------
+
+
+def test_no_more_is_held_than_is_run(engine: Engine, broker: LeaseBroker) -> None:
+    """With two threads two messages are held, over all queues; the others stay free for other processes (R34)."""
+    send(engine, Stage.CHUNK, "1", "2", "3")
+    send(engine, Stage.WRITE, "4", "5")
+    chunks, writes = broker.consume(Stage.CHUNK, prefetch=100, timeout=50), broker.consume(Stage.WRITE, timeout=50)
+    first = until(lambda: next(chunks))
+    until(lambda: next(writes))
+    assert [next(chunks), next(writes)] == [None, None]
+    assert [state for state, *_ in rows(engine)].count("consumed") == 2
+    chunks.ack(first)
+    until(lambda: next(writes))
+
+
+def test_later_stages_go_first(engine: Engine, broker: LeaseBroker) -> None:
+    """A process that serves several queues empties them in the order of its stages, each in the order of sending."""
+    send(engine, Stage.CHUNK, "1", "2")
+    send(engine, Stage.WRITE, "3", "4")
+    consumers = [broker.consume(stage, timeout=50) for stage in (Stage.CHUNK, Stage.WRITE)]
+    for consumer in consumers:
+        broker.hands.serve(consumer.queue)
+    taken = []
+    for _ in range(4):
+        message = until(lambda: next(consumers[0]))
+        taken.append(message.args[0])
+        consumers[0].ack(message)
+    assert taken == ["3", "4", "1", "2"]
+
+
+def test_what_was_not_begun_is_given_back_untouched(
+    engine: Engine, broker: LeaseBroker, run: Callable[[], dramatiq.Worker]
+) -> None:
+    """A worker that is stopped takes no message any more, and gives back those that it had not begun."""
+    begun, ending = Event(), Event()
+
+    @dramatiq.actor(broker=broker, queue_name="chunk", actor_name="chunk")
+    def chunk(_subject: str) -> None:
+        begun.set()
+        ending.wait(SOON)
+
+    send(engine, Stage.CHUNK, "1")
+    worker = run()
+    assert begun.wait(SOON)
+    broker.hands.shut()
+    send(engine, Stage.CHUNK, "2")
+    assert rows(engine) == [("consumed", 1, None), ("queued", 0, None)]
+    ending.set()
+    worker.stop()
+    assert rows(engine) == [("queued", 0, None)]
+
+
+def test_a_stolen_message_rolls_the_effect_back(engine: Engine, broker: LeaseBroker) -> None:
+    """When another worker took the message over, the stage's transaction writes nothing (R33)."""
+    execute(engine, "CREATE TABLE effects (subject text)")
+    send(engine, Stage.CHUNK, "1")
+    message = take(broker, Stage.CHUNK)
+    execute(engine, "UPDATE dramatiq.queue SET claim = nextval('dramatiq.claims')")
+    with pytest.raises(LeaseLost), engine.begin() as connection:
+        connection.execute(text("INSERT INTO effects VALUES ('1')"))
+        message.complete(connection)
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM effects")) == 0
+    with pytest.raises(LeaseLost), engine.begin() as connection:
+        message.postpone(connection, 1)
+
+
+def test_a_retry_does_not_make_a_completed_message_again(engine: Engine, broker: LeaseBroker) -> None:
+    """A failure after the commit, or a commit whose answer was lost, ends in no second message."""
+    send(engine, Stage.CHUNK, "1")
+    message = take(broker, Stage.CHUNK)
+    with engine.begin() as connection:
+        message.complete(connection)
+    message.stuff_exception(RuntimeError("after the commit"))
+    broker.enqueue(message, delay=0)
+    broker.consume(Stage.CHUNK).ack(message)
+    assert rows(engine) == []
+
+
+def test_a_postponed_message_is_as_good_as_new(engine: Engine, broker: LeaseBroker) -> None:
+    """It is given back in the stage's transaction, and due after the delay, with a fresh count of deliveries (R13)."""
+    send(engine, Stage.CHUNK, "1")
+    message = take(broker, Stage.CHUNK)
+    with engine.begin() as connection:
+        message.postpone(connection, 0.2)
+    broker.consume(Stage.CHUNK).ack(message)
+    assert rows(engine) == [("queued", 0, None)]
+    assert take(broker, Stage.CHUNK).deliveries == 1
+
+
+def test_a_claim_whose_answer_was_lost_comes_back(
+    engine: Engine, broker: LeaseBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the server counts as ours, though it never arrived here, is given back uncounted."""
+    monkeypatch.setattr(messages, "STRAY_SECONDS", 1)
+    consumer = broker.consume(Stage.CHUNK, timeout=100)
+    kept = broker.consume(Stage.WRITE, timeout=100)
+    send(engine, Stage.WRITE, "held")
+    held = until(lambda: next(kept))
+    send(engine, Stage.CHUNK, "lost")
+    broker.claim(["chunk"], 1)
+    message = until(lambda: next(consumer))
+    assert (message.args, message.deliveries) == (("lost",), 1)
+    assert broker.execute(held.finish)
+
+
+def test_a_message_delivered_too_often_is_rejected(engine: Engine, broker: LeaseBroker) -> None:
+    """The back-stop against a message that kills whoever takes it (R34)."""
+    send(engine, Stage.CHUNK, "1")
+    execute(
+        engine, f"UPDATE dramatiq.queue SET state = 'consumed', worker = -1, deliveries = {messages.MAX_DELIVERIES}"
+    )
+    with engine.begin() as connection:
+        assert messages.reap(connection) == 1
+    ((state, _, error),) = rows(engine)
+    assert (state, error) == ("rejected", "its worker process died")
+    with engine.begin() as connection:
+        assert messages.drop_rejected(connection, days=7) == 0
+        assert messages.drop_rejected(connection, days=0) == 1
+
+
+# --- the life of a process --------------------------------------------------------------------------------------------
+
+
+def test_exactly_one_process_leads(database_url: str) -> None:
+    """One of two brokers is the caretaker; when it leaves, the other one is."""
+    engines = [connect(database_url) for _ in range(2)]
+    brokers = [LeaseBroker(engine, middleware=[]) for engine in engines]
+    for broker in brokers:
+        broker.consume("chunk")
+    leader = until(lambda: next((broker for broker in brokers if broker.leader), None))
+    (other,) = (broker for broker in brokers if broker is not leader)
+    assert not other.leader
+    leader.close()
+    until(lambda: other.leader)
+    other.close()
+    for engine in engines:
+        engine.dispose()
+
+
+def test_a_process_given_up_for_dead_goes_on_under_a_new_id(engine: Engine, broker: LeaseBroker) -> None:
+    """Its old claims are void, and it works on."""
+    send(engine, Stage.CHUNK, "1")
+    message = take(broker, Stage.CHUNK)
+    old = broker.worker_id
+    execute(engine, "DELETE FROM penstock.workers")
+    until(lambda: broker.worker_id != old)
+    until(lambda: rows(engine) == [("queued", 1, None)] or rows(engine)[0][2] == "its worker process died")
+    assert not broker.execute(message.finish)
+    assert take(broker, Stage.CHUNK).deliveries == 2
+
+
+def test_the_service_connection_is_made_again(engine: Engine, broker: LeaseBroker) -> None:
+    """A lost service connection costs neither the worker's id nor its claims."""
+    send(engine, Stage.CHUNK, "1")
+    message = take(broker, Stage.CHUNK)
+    old = broker.worker_id
+    until(lambda: broker.leader)
+    execute(engine, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+    until(lambda: not broker.leader)
+    until(lambda: broker.leader)
+    assert broker.worker_id == old
+    assert broker.execute(message.finish)
+
+
+def test_the_list_of_workers_tells_who_is_busy(engine: Engine, broker: LeaseBroker) -> None:
+    """A process is listed while it lives, with what it serves and holds (R73)."""
+    send(engine, Stage.CHUNK, "1")
+    take(broker, Stage.CHUNK)
+    with engine.connect() as connection:
+        (worker,) = messages.workers(connection)
+    assert (worker.worker_id, worker.stages, worker.threads, worker.busy) == (
+        broker.worker_id,
+        ("write", "chunk"),
+        2,
+        1,
+    )
+    broker.close()
+    with engine.connect() as connection:
+        assert messages.workers(connection) == ()
+
+
+def test_an_idle_process_is_nearly_silent(database_url: str, server_url: str) -> None:
+    """A process that serves four queues runs fewer than four statements a second, and leaves no connection behind."""
+    quiet, watch = connect(database_url), connect(server_url)
+    broker = LeaseBroker(quiet, threads=4)
+    for stage in Stage:
+        dramatiq.actor(lambda _subject: None, broker=broker, actor_name=stage, queue_name=stage)
+    worker = dramatiq.Worker(broker, worker_threads=4)
+    worker.start()
+    until(lambda: transactions(watch, database_url) > 10)  # its start is counted
+    before, began = transactions(watch, database_url), monotonic()
+    Event().wait(5)
+    after, took = transactions(watch, database_url), monotonic() - began
+    worker.stop()
+    broker.close()
+    quiet.dispose()
+    assert 0 < (after - before) / took < 4
+    until(lambda: sessions(watch, database_url) == 0)
+    watch.dispose()
+
+
+def transactions(engine: Engine, url: str) -> int:
+    """Return how many transactions the database of `url` has committed."""
+    return counted(engine, "SELECT xact_commit FROM pg_stat_database WHERE datname = :name", url)
+
+
+def sessions(engine: Engine, url: str) -> int:
+    """Return how many sessions the database of `url` has."""
+    return counted(engine, "SELECT count(*) FROM pg_stat_activity WHERE datname = :name", url)
+
+
+def counted(engine: Engine, query: str, url: str) -> int:
+    """Return a number about the database of `url`."""
+    with engine.connect() as connection:
+        return int(connection.execute(text(query), {"name": make_url(url).database}).scalar_one())
