@@ -231,9 +231,11 @@ class LeaseConsumer(Consumer):
         self._settle(message, message.reject)
 
     def requeue(self, messages: Iterable[LeasedMessage]) -> None:
-        """Give back messages that nobody began to work on."""
-        for message in messages:
+        """Give back messages that nobody began to work on; what the server misses comes back as a stray."""
+        unused = list(messages)
+        for message in unused:
             self._broker.hands.let_go(message)
+        for message in unused:
             self._broker.execute(message.put_back)
 
     def close(self) -> None:

@@ -32,6 +32,8 @@ POLL_SECONDS: Final = 1.0
 BEAT_SECONDS: Final = 2.0
 LISTEN_SECONDS: Final = 0.5
 """How long the service thread takes to see that it should end."""
+BREATH_SECONDS: Final = 0.005
+"""The least time between two wake-ups: a burst of news costs a few, not one a message."""
 RECONNECT_SECONDS: Final = (0.1, 0.25, 0.5, 1.0, 2.0)
 AGAIN_SECONDS: Final = 1.0
 """When a failed attempt is made again that no middleware took care of."""
@@ -128,10 +130,10 @@ class Hands:
                 self._queues = sorted([*self._queues, queue], key=lambda name: self._rank.get(name, len(self._rank)))
                 self._news = True
 
-    def hear(self, queue: str) -> None:
-        """Note that the queue has a new message."""
+    def hear(self, news: set[str]) -> None:
+        """Note that the queues have new messages."""
         with self._changed:
-            if queue in self._queues:
+            if not news.isdisjoint(self._queues):
                 self._news = True
                 self._changed.notify()
 
@@ -249,8 +251,9 @@ class Lifeline(Thread):
                 due = monotonic() + BEAT_SECONDS
                 if not self._beat(connection):
                     return
-            for queue in messages.heard(connection, LISTEN_SECONDS):
-                self._hands.hear(queue)
+            if news := messages.heard(connection, LISTEN_SECONDS):
+                self._hands.hear(news)
+                self._ending.wait(BREATH_SECONDS)
         messages.leave(connection, self.worker_id)
 
     def _enrol(self, connection: Connection) -> None:

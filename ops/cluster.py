@@ -109,14 +109,24 @@ class Cluster:
             configuration.write("\ninclude_if_exists = 'penstock.conf'\n")
         new.rename(self.data)
 
-    def start(self, *, timeout_seconds: int) -> None:
-        """Start the server and wait until it answers; raises DatabaseError with the end of its log."""
+    def start(self, *, timeout_seconds: int, descriptor: int) -> None:
+        """Start the server, which inherits `descriptor`, and wait until it answers.
+
+        Raises DatabaseError with the end of the server's log.
+        """
         self._make_socket_folder()
         self._configure()
         with self._visible(self.data) as (folder, descriptors):
             sockets = folder if self.sockets == self.data else self.sockets
             options = ("-w", "-t", str(timeout_seconds), "-l", f"{folder}/log", "-o", f"-k {sockets}")
-            self._run("pg_ctl", "-D", folder, *options, "start", descriptors=descriptors)
+            self._run("pg_ctl", "-D", folder, *options, "start", descriptors=(*descriptors, descriptor))
+
+    def owns_sockets(self) -> bool:
+        """Say whether nobody else can have put up the socket that we are about to trust."""
+        try:
+            return self.sockets.lstat().st_uid in {os.geteuid(), self.data.stat().st_uid}
+        except OSError:
+            return False
 
     def remove_socket_folder(self) -> None:
         """Remove the short folder of a server that was stopped."""
@@ -135,13 +145,6 @@ class Cluster:
         file = self.data / "penstock.conf"
         file.write_text("".join(f"{name} = '{value}'\n" for name, value in settings.items()))
         self.hand_over(file)
-
-    def owns_sockets(self) -> bool:
-        """Say whether nobody else can have put up the socket that we are about to trust."""
-        try:
-            return self.sockets.lstat().st_uid in {os.geteuid(), self.data.stat().st_uid}
-        except OSError:
-            return False
 
     def _make_socket_folder(self) -> None:
         if self.sockets == self.data:

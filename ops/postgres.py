@@ -17,6 +17,7 @@ from pipeline.errors import DatabaseError
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from typing import TextIO
 
 START_SECONDS: Final = 300
 """Recovery after a crash may have to redo two gigabytes of WAL."""
@@ -103,21 +104,40 @@ def _bring_up(cluster: Cluster) -> None:
 
 
 def _start(cluster: Cluster) -> None:
-    _clear_up(cluster)
-    if cluster.log.exists() and cluster.log.stat().st_size > LOG_BYTES:
-        cluster.log.replace(cluster.log.with_name("log.old"))
-    cluster.start(timeout_seconds=START_SECONDS)
+    """Start the server with a lock in its hands, which all its processes keep until the last of them has ended."""
+    _kill_orphans(cluster)
+    with (cluster.home / "postgres.alive").open("w") as alive:
+        _lock_or_refuse(alive, cluster)
+        _remove_stale_files(cluster)
+        cluster.start(timeout_seconds=START_SECONDS, descriptor=alive.fileno())
 
 
-def _clear_up(cluster: Cluster) -> None:
-    """Remove what a killed server left: its orphaned sessions, and lock files that may name a stranger's process."""
+def _kill_orphans(cluster: Cluster) -> None:
+    """End the sessions that outlive a killed server, as it would have done itself."""
     while orphans := _processes(cluster):
         for orphan in orphans:
             with suppress(psutil.NoSuchProcess):
                 orphan.kill()
         time.sleep(POLL_SECONDS)
+
+
+def _lock_or_refuse(alive: TextIO, cluster: Cluster) -> None:
+    try:
+        fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        message = (
+            f"a PostgreSQL that this process cannot see, such as another container's, uses {cluster.home}; stop it,"
+            " or set PENSTOCK_HOME to another folder"
+        )
+        raise DatabaseError(message) from error
+
+
+def _remove_stale_files(cluster: Cluster) -> None:
+    """Remove lock files, which may name a stranger's process by now, and a log that has grown."""
     for file in (cluster.data / "postmaster.pid", cluster.sockets / f".s.PGSQL.{PORT}.lock"):
         file.unlink(missing_ok=True)
+    if cluster.log.exists() and cluster.log.stat().st_size > LOG_BYTES:
+        cluster.log.replace(cluster.log.with_name("log.old"))
 
 
 def _postmaster(cluster: Cluster) -> psutil.Process | None:

@@ -65,6 +65,7 @@ _LEADS = frozenset(
     }
 )
 _CLASS_KINDS = frozenset({"class", "interface", "struct", "enum"})
+_OPENED_ALONE = _CLASS_KINDS | {"function", "method"}
 _PROSE = frozenset({"markdown", "text", "rst"})
 _CLOSER = re.compile(r"[\W_]*(?:end[\W_]*)*")
 _BLANK = b" \t\r\x0b\x0c\x1c\x1d\x1e\x1f"
@@ -251,7 +252,7 @@ class _Outline:
             self._add(item.lead, item, scope, inner, loose=False)
         else:
             self._heads.add(item.start)
-            self._open(item, _inside(found.node), inner, inner)
+            self._open(item, self._inside(found.node), inner, inner)
 
     def _definition(self, item: _Item) -> Definition | None:
         for node, kind in zip(item.nodes, item.types, strict=True):
@@ -259,6 +260,15 @@ class _Outline:
             if rule is not None and (found := rule(node, self._text.utf8)) is not None:
                 return found
         return None
+
+    def _inside(self, definition: Node) -> list[Node]:
+        """Return the children of a definition, with those of its body in the body's place."""
+        children = definition.children
+        heights = [last - first for first, last in map(_rows, children)]
+        body = heights.index(max(heights)) if heights else 0
+        if not heights or not heights[body] or children[body].type in self._rules:
+            return children
+        return [*children[:body], *(children[body].children or [children[body]]), *children[body + 1 :]]
 
     def _fits(self, start: int, end: int) -> bool:
         return self._text.size(start, end) <= self._text.limit
@@ -319,16 +329,6 @@ def _below(nodes: list[Node]) -> list[Node]:
     return [child for node in nodes for child in (node.children if node in tall else [node])]
 
 
-def _inside(node: Node) -> list[Node]:
-    """Return the children of a definition with the tallest, its body, replaced by its own."""
-    children = node.children
-    heights = [last - first for first, last in map(_rows, children)]
-    tallest = heights.index(max(heights)) if heights else 0
-    if not heights or not heights[tallest]:
-        return children
-    return [*children[:tallest], *(children[tallest].children or [children[tallest]]), *children[tallest + 1 :]]
-
-
 def _is_tall(node: Node) -> bool:
     first, last = _rows(node)
     return last > first
@@ -358,52 +358,51 @@ def _runs(pieces: list[_Piece], limit: int) -> Iterator[_Piece]:
 
 
 def _merged(pieces: list[_Piece]) -> _Piece:
-    """Return the pieces as one, named after the only definition among them or else after their scope."""
+    """Return the pieces as one, named after the definition that makes up most of them or else after their scope."""
     first = pieces[0]
     if len(pieces) == 1:
         return first
     size = sum(piece.size for piece in pieces)
-    definitions = [piece for piece in pieces if piece.symbol != piece.scope.symbol]
-    named = definitions[0] if len(definitions) == 1 and size - definitions[0].size < STRAY else None
-    symbol, kind = (named.symbol, named.kind) if named else first.scope
+    largest = max(pieces, key=lambda piece: piece.size)
+    others = size - largest.size
+    dominates = others < STRAY and others < largest.size // 2 and not first.head
+    symbol, kind = (largest.symbol, largest.kind) if dominates else first.scope
     return first._replace(end=pieces[-1].end, size=size, symbol=symbol, kind=kind)
 
 
 def _joined(pieces: Iterable[_Piece], text: _Text) -> list[_Piece]:
     """Give strays to a neighbour: what only closes to the piece before, the rest to a definition beside it."""
 
-    def closes(left: _Piece, right: _Piece) -> _Piece | None:
-        stray = _is_stray(right) and _CLOSER.fullmatch("".join(text.lines[right.start : right.end]))
-        return left._replace(end=right.end) if stray and left.cut is None else None
+    def closes(left: _Piece, right: _Piece) -> bool:
+        return _is_stray(right) and bool(_CLOSER.fullmatch("".join(text.lines[right.start : right.end])))
 
-    def opens(left: _Piece, right: _Piece) -> _Piece | None:
-        stray = _is_stray(left) and not right.loose and left.scope == right.scope and right.cut is None
-        alone = left.head and left.scope.kind in _CLASS_KINDS | {"function", "method"}
-        return right._replace(start=left.start) if stray and not alone else None
+    def opens(right: _Piece, left: _Piece) -> bool:
+        if right.head:
+            return _is_stray(left) and right.scope.symbol.startswith(left.scope.symbol)
+        alone = left.head and left.scope.kind in _OPENED_ALONE
+        return _is_stray(left) and not alone and not right.loose and left.scope == right.scope
 
-    def trails(left: _Piece, right: _Piece) -> _Piece | None:
-        stray = _is_stray(right) and not left.loose and left.scope == right.scope and left.cut is None
-        return left._replace(end=right.end) if stray else None
+    def trails(left: _Piece, right: _Piece) -> bool:
+        return _is_stray(right) and not left.loose and left.scope == right.scope
 
-    folded = list(pieces)
-    for join in (closes, opens, trails):
-        folded = _folded(folded, join, text.limit)
-    return folded
+    closed = _folded(pieces, closes, text.limit)
+    opened = _folded(reversed(closed), opens, text.limit)
+    return _folded(reversed(opened), trails, text.limit)
 
 
-def _folded(
-    pieces: list[_Piece], join: Callable[[_Piece, _Piece], _Piece | None], limit: int
-) -> list[_Piece]:
+def _folded(pieces: Iterable[_Piece], joins: Callable[[_Piece, _Piece], bool], limit: int) -> list[_Piece]:
+    """Add every piece that `joins` the one before it (in the order given) to that one, if both fit."""
     folded: list[_Piece] = []
     for piece in pieces:
-        size = folded[-1].size + piece.size if folded else limit + 1
-        joined = join(folded[-1], piece) if size <= limit else None
-        if joined is None:
-            folded.append(piece)
+        last = folded[-1] if folded else None
+        if last and last.cut is None and last.size + piece.size <= limit and joins(last, piece):
+            start, end = min(last.start, piece.start), max(last.end, piece.end)
+            folded[-1] = last._replace(start=start, end=end, size=last.size + piece.size)
         else:
-            folded[-1] = joined._replace(size=size)
+            folded.append(piece)
     return folded
 
 
 def _is_stray(piece: _Piece) -> bool:
-    return piece.loose and piece.cut is None and piece.size < STRAY and piece.symbol == piece.scope.symbol
+    unnamed = piece.symbol == piece.scope.symbol or piece.kind == "variable"
+    return piece.loose and unnamed and piece.size < STRAY and piece.cut is None

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from fnmatch import translate
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 VCS_FOLDERS: Final = frozenset({".git", ".hg", ".svn", ".bzr", ".jj", "_darcs", "CVS"})
@@ -45,33 +42,24 @@ LOCK_FILES: Final = frozenset(
         *("conan.lock", "cartfile.resolved", "stack.yaml.lock", "cabal.project.freeze"),
     }
 )
-SECRETS: Final = (
-    *(".env", ".env.*", ".netrc", "_netrc", ".pgpass", ".pypirc", ".htpasswd", ".git-credentials", "id_rsa", "id_dsa"),
-    *("id_ecdsa", "id_ed25519", "*.pem", "*.key", "*.p12", "*.pfx", "*.ppk", "*.jks", "*.keystore", "*.kdbx"),
+SECRETS: Final = frozenset(
+    {
+        *(".env", ".netrc", "_netrc", ".pgpass", ".pypirc", ".htpasswd", ".git-credentials"),
+        *("id_rsa", "id_dsa", "id_ecdsa", "id_ed25519"),
+    }
 )
-TEMPLATES: Final = frozenset(
-    f".env.{kind}" for kind in ("example", "sample", "template", "dist", "defaults", "test.example")
-)
-MINIFIED: Final = ("*.min.js", "*.min.mjs", "*.min.cjs", "*.min.css", "*-min.js", "*.bundle.js")
-SOURCE_MAPS: Final = ("*.js.map", "*.mjs.map", "*.cjs.map", "*.ts.map", "*.css.map")
-GENERATED: Final = (
-    *("*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "*.pb.go", "*.pb.gw.go", "*.pb.cc", "*.pb.h", "*.pb.swift"),
-    *("*.pb.dart", "*.pbenum.dart", "*.pbjson.dart", "*.pbserver.dart", "*_pb.js", "*_pb.d.ts", "*_grpc_pb.js"),
-    *("*.g.dart", "*.freezed.dart", "*.g.cs", "*.designer.cs", "zz_generated.*.go"),
-)
-
-
-def _one_of(globs: tuple[str, ...]) -> Callable[[str], re.Match[str] | None]:
-    return re.compile("|".join(map(translate, globs))).match
-
-
-_BY_GLOB: Final = (
-    (_one_of(SECRETS), "may hold a secret"),
-    (_one_of(MINIFIED), "minified"),
-    (_one_of(SOURCE_MAPS), "source map"),
-    (_one_of(GENERATED), "generated code"),
-)
-_ANY_GLOB: Final = _one_of((*SECRETS, *MINIFIED, *SOURCE_MAPS, *GENERATED))
+TEMPLATES: Final = (".example", ".sample", ".template", ".dist", ".defaults")
+ENDINGS: Final = {
+    "may hold a secret": (".pem", ".key", ".p12", ".pfx", ".ppk", ".jks", ".keystore", ".kdbx"),
+    "minified": (".min.js", ".min.mjs", ".min.cjs", ".min.css", "-min.js", ".bundle.js"),
+    "source map": (".js.map", ".mjs.map", ".cjs.map", ".ts.map", ".css.map"),
+    "generated code": (
+        *("_pb2.py", "_pb2.pyi", "_pb2_grpc.py", ".pb.go", ".pb.gw.go", ".pb.cc", ".pb.h", ".pb.swift", ".pb.dart"),
+        *(".pbenum.dart", ".pbjson.dart", ".pbserver.dart", "_pb.js", "_pb.d.ts", "_grpc_pb.js"),
+        *(".g.dart", ".freezed.dart", ".g.cs", ".designer.cs"),
+    ),
+}
+_ANY_ENDING: Final = tuple(ending for endings in ENDINGS.values() for ending in endings)
 
 
 def file_reason(name: str) -> str:
@@ -79,9 +67,13 @@ def file_reason(name: str) -> str:
     name = name.lower()
     if name in LOCK_FILES:
         return "lock file"
-    if not _ANY_GLOB(name) or name in TEMPLATES:
+    if name in SECRETS or (name.startswith(".env.") and not name.endswith(TEMPLATES)):
+        return "may hold a secret"
+    if name.startswith("zz_generated.") and name.endswith(".go"):
+        return "generated code"
+    if not name.endswith(_ANY_ENDING):
         return ""
-    return next(reason for matches, reason in _BY_GLOB if matches(name))
+    return next(reason for reason, endings in ENDINGS.items() if name.endswith(endings))
 
 
 def folder_reason(name: str) -> str:

@@ -39,7 +39,7 @@ _WILDCARD = re.compile(rb"[*?\[\\]")
 _BEFORE_TRAILING_SPACES = re.compile(rb"((?:\\.|[^\\])*?) *", re.DOTALL)
 
 
-class Malformed(ValueError):
+class MalformedPatternError(ValueError):
     """A pattern that git reads as one that matches nothing."""
 
 
@@ -146,7 +146,7 @@ def _regex(pattern: bytes) -> bytes:
     """Translate a wildmatch pattern, in which only `**` between slashes crosses folders."""
     try:
         return b"".join(_pieces(pattern))
-    except Malformed:
+    except MalformedPatternError:
         return NEVER
 
 
@@ -215,11 +215,11 @@ def _member(pattern: bytes, at: int) -> tuple[int, int]:
 
 def _class(name: bytes) -> bytes:
     if name not in CLASSES:
-        raise Malformed(name)
+        raise MalformedPatternError(name)
     return CLASSES[name].encode()
 
 
 def _character(pattern: bytes, at: int) -> bytes:
     if at >= len(pattern):
-        raise Malformed(pattern)
+        raise MalformedPatternError(pattern)
     return pattern[at : at + 1]

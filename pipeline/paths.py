@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 LONGEST_PATH: Final = 2_000
 """In bytes; a longer path does not fit into an index of the database."""
 ENCODED_TWICE: Final = 2
+MISSING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
 
 
 def validate(
@@ -67,7 +70,9 @@ def _resolve(path: str) -> Path:
     try:
         folder = Path(path).resolve()
     except (OSError, RuntimeError):  # a name too long for the file system, or links in a circle
-        raise InvalidPath(f"{path} cannot be resolved: is there a circle of links, or a name that is too long?") from None
+        raise InvalidPath(
+            f"{path} cannot be resolved: is there a circle of links, or a name that is too long?"
+        ) from None
     _check_encoding(str(folder))
     return folder
 
@@ -80,10 +85,10 @@ def _check_allowed(path: str, folder: Path, allowed_roots: Sequence[Path]) -> No
 
 def _check_folder(path: str, folder: Path) -> None:
     try:
-        is_folder = folder.stat() and folder.is_dir()
-    except (FileNotFoundError, NotADirectoryError):
-        raise InvalidPath(f"{path} does not exist: check the spelling") from None
+        is_folder = stat.S_ISDIR(folder.stat().st_mode)
     except OSError as error:
+        if error.errno in MISSING:
+            raise InvalidPath(f"{path} does not exist: check the spelling") from None
         raise _unreadable(path, error) from None
     if not is_folder:
         raise InvalidPath(f"{path} is not a directory: name the folder that holds the files")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 IGNORE_FILE: Final = b".penstockignore"
 SMALLEST_IN_MB: Final = 100_000
+UNREADABLE: Final = "not readable"
 KINDS: Final = (
     (stat.S_ISLNK, "symbolic link, not followed"),
     (stat.S_ISFIFO, "not a regular file (named pipe)"),
@@ -101,7 +102,9 @@ def _identity(root: Path) -> tuple[int, int]:
         with os.scandir(root):
             return status.st_dev, status.st_ino
     except OSError as error:
-        raise ScanRefused(f"{root} cannot be listed ({error.strerror}): is it still there, and readable for the workers?") from error
+        raise ScanRefused(
+            f"{root} cannot be listed ({error.strerror}): is it still there, and readable for the workers?"
+        ) from error
 
 
 def _find(top: bytes, folder: bytes, sieve: _Sieve) -> Found:
@@ -139,7 +142,7 @@ class _Sieve:
         for path in found.untracked:
             self._judge(path, tracked=False)
         for folder, reason in found.unreadable.items():
-            self._skip(folder + b"/", f"not readable: {reason}")
+            self._skip(folder + b"/", f"{UNREADABLE}: {reason}")
 
     def enters(self, path: bytes) -> bool:
         """Return whether an untracked folder is to be looked into; if not, say why in the skips."""
@@ -182,22 +185,28 @@ class _Sieve:
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
-            self._skip(path, f"not readable: {(error.strerror or str(error)).lower()}")
+            self._skip(path, f"{UNREADABLE}: {(error.strerror or str(error)).lower()}")
             return
         if stat.S_ISDIR(status.st_mode):
             return  # git tracks a file where a folder is by now: deleted
+        try:
+            shown = path.decode()
+        except UnicodeDecodeError:
+            self._skip(path, "file name is not UTF-8")
+            return
         reason = self._reason(path, name, folder, status)
         if reason:
             self._skip(path, reason)
-            return
-        shown = path.decode()
-        self._entries[shown] = FileEntry(shown, status.st_size, status.st_mtime_ns)
+        else:
+            self._entries[shown] = FileEntry(shown, status.st_size, status.st_mtime_ns)
 
     def _reason(self, path: bytes, name: bytes, folder: Folder, status: os.stat_result) -> str:
+        if len(path) > LONGEST_PATH:
+            return f"path longer than {LONGEST_PATH:,} bytes"
+        if not stat.S_ISREG(status.st_mode):
+            return next((reason for is_kind, reason in KINDS if is_kind(status.st_mode)), "not a regular file")
         return (
-            _name_reason(path)
-            or ("" if stat.S_ISREG(status.st_mode) else _kind_reason(status.st_mode))
-            or file_reason(name.decode())
+            file_reason(name.decode())
             or self._choice_reason(path, name, folder)
             or _size_reason(status.st_size, self._options.max_file_bytes)
         )
@@ -242,20 +251,6 @@ class _Sieve:
     def _skip(self, path: bytes, reason: str) -> None:
         shown = path.decode(errors="backslashreplace")
         self._skipped.setdefault(shown if len(path) <= LONGEST_PATH else f"{shown[: LONGEST_PATH // 4]}…", reason)
-
-
-def _name_reason(path: bytes) -> str:
-    if len(path) > LONGEST_PATH:
-        return f"path longer than {LONGEST_PATH:,} bytes"
-    try:
-        path.decode()
-    except UnicodeDecodeError:
-        return "file name is not UTF-8"
-    return ""
-
-
-def _kind_reason(mode: int) -> str:
-    return next((reason for is_kind, reason in KINDS if is_kind(mode)), "not a regular file")
 
 
 def _size_reason(size: int, limit: int) -> str:

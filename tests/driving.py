@@ -38,7 +38,7 @@ class Driver:
     """A worker of all stages in this process; `times` is how often each message is worked on."""
 
     engine: Engine
-    embedder: Embedder = field(default_factory=lambda: choosing.choose("local", choosing.LOCAL_MODEL, CONFIG))
+    embedder: Embedder = field(default_factory=lambda: choosing.choose("local", "", choosing.EmbedderConfig()))
     limits: Limits = SMALL
     times: int = 1
     mended: list[str] = field(default_factory=list)
@@ -93,6 +93,3 @@ class Driver:
             self.mended.append(mend.mend(self.bench, stage, subject, message, error).action)
         except LeaseLost:
             self.mended.append("lease lost")
-
-
-CONFIG: Final = choosing.EmbedderConfig()

@@ -25,7 +25,7 @@ class WilfulEmbedder:
     Passages that hold `rejected` fail alone; `model` and `dimension` can be changed to be another vector space.
     """
 
-    model: str = LocalEmbedder.MODEL
+    model: str = LocalEmbedder.model
     name: str = "local"
     batch_size: int = 16
     dimension: int = 256

@@ -41,6 +41,8 @@ SELECT rule FROM penstock.indexing_jobs j, LATERAL (VALUES
         AND batches_total = (SELECT count(*) FROM penstock.batches b WHERE b.job_id = j.id)),
     ('outcomes are noted', files_skipped + files_failed
         = (SELECT count(*) FROM penstock.file_outcomes o WHERE o.job_id = j.id)),
+    ('every chunk was embedded or reused', chunks_created = chunks_embedded + chunks_reused),
+    ('every chunk was written', chunks_created = chunks_written),
     ('chunks of batches', chunks_written = (
         SELECT sum(b.chunk_count) FROM penstock.batches b WHERE b.job_id = j.id AND b.stage = 'done')
         OR (chunks_written = 0 AND batches_total = 0))

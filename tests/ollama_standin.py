@@ -288,7 +288,7 @@ class Handler(BaseHTTPRequestHandler):
         tokens = [each[: settings.context or None] for each in tokens]
         dimension = body.get("dimensions")
         width = dimension if isinstance(dimension, int) else settings.dimension
-        rows = [vector(each, settings.dimension)[:width].tolist() for each in tokens]
+        rows = [vector(each, settings.dimension, width).tolist() for each in tokens]
         answer = {
             "model": body["model"],
             "embeddings": spoiled(rows, texts, fault),
@@ -343,12 +343,14 @@ def text_hash(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def vector(tokens: list[str], dimension: int) -> NDArray[np.float64]:
-    """Return a bag of hashed words as a unit vector, rounded for a short answer: similar texts get near vectors."""
-    total = np.zeros(dimension)
+def vector(tokens: list[str], dimension: int, width: int) -> NDArray[np.float64]:
+    """Return a bag of hashed words, cut to `width`, at unit length and rounded: similar texts get near vectors."""
+    total = np.zeros(dimension, np.float64)
     for word, count in Counter(token.lower() for token in tokens).items() or (("", 1),):
         total += count**0.5 * word_vector(word, dimension)
-    return np.round(total / np.linalg.norm(total), 6)
+    total = total[:width]
+    unit: NDArray[np.float64] = np.round(total / np.linalg.norm(total), 6)
+    return unit
 
 
 @lru_cache(maxsize=20_000)

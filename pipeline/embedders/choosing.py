@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from pipeline.embedders.local import LocalEmbedder
-from pipeline.embedders.ollama import OllamaEmbedder
+from pipeline.embedders.local import MODEL, LocalEmbedder
 from pipeline.errors import ValidationError
 
 if TYPE_CHECKING:
     from pipeline.embedders import Embedder
+    from pipeline.embedders.ollama import OllamaEmbedder
 
 LOCAL: Final = "local"
 OLLAMA: Final = "ollama"
@@ -34,7 +34,7 @@ def choose(name: str, model: str, config: EmbedderConfig) -> Embedder:
     Raises ValidationError for a name or a local model that does not exist.
     """
     if name == LOCAL:
-        return _local(model or LocalEmbedder.MODEL)
+        return _local(model or MODEL)
     if name == OLLAMA:
         return _ollama(model or DEFAULT_OLLAMA_MODEL, config)
     message = f"there is no embedder {name!r}; set PENSTOCK_EMBEDDER to {LOCAL} or {OLLAMA}"
@@ -43,14 +43,16 @@ def choose(name: str, model: str, config: EmbedderConfig) -> Embedder:
 
 @lru_cache(maxsize=1)
 def _local(model: str) -> LocalEmbedder:
-    if model != LocalEmbedder.MODEL:
-        message = f"the local embedder has no model {model!r}; its model is {LocalEmbedder.MODEL}"
+    if model != MODEL:
+        message = f"the local embedder has no model {model!r}; its model is {MODEL}"
         raise ValidationError(message)
     return LocalEmbedder()
 
 
 @lru_cache(maxsize=8)
 def _ollama(model: str, config: EmbedderConfig) -> OllamaEmbedder:
+    from pipeline.embedders.ollama import OllamaEmbedder  # noqa: PLC0415 - its client takes 0.3 s to import
+
     return OllamaEmbedder(
         config.ollama_host,
         model,

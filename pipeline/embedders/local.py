@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
@@ -63,8 +64,8 @@ class LocalEmbedder:
         rows, gains = self._words.look_up(weights)
         gains *= np.fromiter(weights.values(), np.float32, len(weights))
         total: NDArray[np.float32] = np.add.reduce(rows * gains[:, None], axis=0)
-        length = np.sqrt(np.square(total).sum())
-        return total / length
+        vector: NDArray[np.float32] = total / np.sqrt(np.square(total).sum())
+        return vector
 
 
 def weighed(passage: Passage) -> dict[str, float]:
@@ -90,6 +91,10 @@ class WordVectors:
     def look_up(self, wanted: Iterable[str]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
         """Return the rows, shape (n, 256), and the weights, shape (n,), of n words."""
         wanted = list(wanted)
+        if len(wanted) > self._capacity:
+            return np.stack([word_vector(word) for word in wanted]), np.array(
+                [weight(word) for word in wanted], np.float32
+            )
         with self._lock:
             places = [self._places.get(word, -1) for word in wanted]
             if -1 in places:
@@ -106,7 +111,7 @@ class WordVectors:
     def _place(self, word: str) -> int:
         place = self._places.get(word)
         if place is None:
-            place = self._places[word] = len(self._places) % self._capacity
+            place = self._places[word] = len(self._places)
             self._rows[place] = word_vector(word)
             self._gains[place] = weight(word)
         return place
@@ -117,20 +122,20 @@ def word_vector(word: str) -> NDArray[np.int8]:
 
     Whole numbers up to the last step, so that every machine gets the same.
     """
-    root = stem(word)
-    padded = f"<{word}>"
-    grams = [f"gram {padded[at : at + GRAM]}" for at in range(max(1, len(padded) - GRAM + 1))]
-    shares = [STEM_SHARE, *[round(SPELLING_SHARE / len(grams) ** 0.5)] * len(grams)]
+    root, padded = stem(word), f"<{word}>"
+    grams = [padded[at : at + GRAM] for at in range(max(1, len(padded) - GRAM + 1))]
     features = [f"stem {root}", *grams]
+    shares = [STEM_SHARE, *[round(SPELLING_SHARE / len(grams) ** 0.5)] * len(grams)]
     if root in CONCEPTS:
         features.append(f"concept {CONCEPTS[root]}")
         shares.append(CONCEPT_SHARE)
-    total = np.asarray(shares, np.int32) @ signs(features)
-    return np.rint(total * (ROW_LENGTH / float(np.square(total).sum()) ** 0.5)).astype(np.int8)
+    bits = np.unpackbits(np.frombuffer(b"".join(map(digest, features)), np.uint8)).reshape(-1, DIMENSION)
+    total = 2 * (np.asarray(shares, np.int32) @ bits) - sum(shares)  # the bits as signs
+    vector: NDArray[np.int8] = np.rint(total * (ROW_LENGTH / float(total @ total) ** 0.5)).astype(np.int8)
+    return vector
 
 
-def signs(features: Sequence[str]) -> NDArray[np.int8]:
-    """Return a pseudo-random ±1 for each of the 256 bits of a feature's digest, shape (n, 256)."""
-    digests = [blake2b(feature.encode("utf-8", "replace"), digest_size=DIMENSION // 8).digest() for feature in features]
-    bits = np.unpackbits(np.frombuffer(b"".join(digests), np.uint8)).view(np.int8)
-    return bits.reshape(-1, DIMENSION) * 2 - 1
+@lru_cache(maxsize=1 << 14)
+def digest(feature: str) -> bytes:
+    """Return a feature's 256 pseudo-random bits."""
+    return blake2b(feature.encode("utf-8", "replace"), digest_size=DIMENSION // 8).digest()

@@ -32,28 +32,16 @@ class OllamaEmbedder:
     writes it (`5m`, `-1`, …).
     """
 
+    name: Final = "ollama"
+
     def __init__(
         self, host: str, model: str, *, batch_size: int = 32, timeout: float = 60.0, keep_alive: str | None = None
     ) -> None:
+        self.model: Final = model
+        self.batch_size: Final = batch_size
         self._server = OllamaServer(host, model, timeout=timeout, keep_alive=keep_alive)
         self._prompts = prompts_of(model)
         self._pace = Pace(batch_size)
-        self._batch_size = batch_size
-
-    @property
-    def name(self) -> str:
-        """The provider: `ollama`."""
-        return "ollama"
-
-    @property
-    def model(self) -> str:
-        """The model's name, as the server knows it."""
-        return self._server.model
-
-    @property
-    def batch_size(self) -> int:
-        """The largest number of passages that one request should hold."""
-        return self._batch_size
 
     def embed(self, passages: Sequence[Passage]) -> Embedded:
         """Embed n passages, in as few requests as the server can bear.
@@ -187,8 +175,7 @@ class Round:
         self._parts += part.split((len(part.positions) + 1) // 2)
 
     def _shorten(self, part: Part, refusal: Refusal) -> None:
-        """Send a passage that is too long again: cut by the server; where that does not help (it is ignored by several
-        releases of Ollama), cut by us."""
+        """Send a passage that is too long again: cut by the server, and by us where several releases ignore that."""
         (position,) = part.positions
         if part.tries > SHORTENINGS:
             self._failed[position] = refusal.text
@@ -206,6 +193,6 @@ class Round:
         if refusal.why is not Why.REJECTED and part.tries + 1 < SINGLE_TRIES:
             self._parts.append(replace(part, tries=part.tries + 1))
         elif refusal.why is Why.OVERLOADED:
-            self._server.give_up(refusal)
+            raise self._server.given_up(refusal)
         else:
             self._failed[part.positions[0]] = refusal.text

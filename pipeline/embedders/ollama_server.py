@@ -15,13 +15,12 @@ from pipeline.errors import DimensionChanged, EmbedderUnavailable, ModelMissing,
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import NoReturn
 
     from numpy.typing import NDArray
 
 CONNECT_TIMEOUT: Final = 5.0
 WITNESS: Final = "ready"
-WITNESS_PAUSES: Final = (0.0, 0.1, 0.5)
+WITNESS_PAUSES: Final = (0.0, 0.05, 0.2)
 LOOPBACK: Final = {f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")}
 PASSAGE_STATUSES: Final = frozenset({400, 413, 422})
 OVERLOAD_STATUSES: Final = frozenset({429, 503})
@@ -74,7 +73,7 @@ class OllamaServer:
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self._client.close()  # type: ignore[no-untyped-call]
 
     def ask(self, texts: Sequence[str], *, truncate: bool) -> list[NDArray[np.float32]] | Refusal:
         """Send one request of n texts; return n vectors as the server gave them, or why it gave none.
@@ -87,7 +86,7 @@ class OllamaServer:
         except ollama.ResponseError as error:
             return self._refusal(error.status_code, brief(error.error))
         except (ConnectionError, httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol) as error:
-            self._away("cannot be reached", error)
+            raise self._away("cannot be reached") from error
         except httpx.TimeoutException:
             return Refusal(Why.TIMEOUT, f"no answer within {self._timeout:g} s")
         except httpx.HTTPError as error:
@@ -109,9 +108,11 @@ class OllamaServer:
         if status >= SERVER_STATUSES:
             return Refusal(Why.BROKEN, text)
         if status == 404 and "model" in text:  # noqa: PLR2004 - as every reader knows it
-            message = f"the embedding server at {self.host} has no model {self.model}; run `ollama pull {self.model}` there"
+            message = (
+                f"the embedding server at {self.host} has no model {self.model}; run `ollama pull {self.model}` there"
+            )
             raise ModelMissing(message)
-        self._away(f"refuses every request ({status}: {text})")
+        raise self._away(f"refuses every request ({status}: {text})")
 
     def check_health(self, refusal: Refusal) -> None:
         """Return when the server embeds a harmless text: then it was the request that was at fault, not the server.
@@ -130,15 +131,16 @@ class OllamaServer:
             refusal = answer
             if answer.why is Why.TIMEOUT:
                 break
-        self.give_up(refusal)
+        raise self.given_up(refusal)
 
     def _check_dimension(self, row: NDArray[np.float32]) -> None:
         """Raise DimensionChanged when a harmless text has another dimension than before."""
         if self.dimension not in (None, len(row)):
             message = (
                 f"model {self.model} at {self.host} answers with {len(row)} dimensions after {self.dimension}: it was"
-                " replaced under its name; restart the workers and index with --force"
+                " replaced under its name; submit the repository again to embed it anew"
             )
+            self.dimension = None
             raise DimensionChanged(message, len(row))
 
     def fault_of(self, row: NDArray[np.float32]) -> str | None:
@@ -151,14 +153,15 @@ class OllamaServer:
             return f"its vector has {len(row)} dimensions, not {self.dimension}"
         return None
 
-    def give_up(self, refusal: Refusal) -> NoReturn:
-        """Raise EmbedderUnavailable for a fault of the server."""
-        self._away(f"does not embed ({refusal.text})")
+    def given_up(self, refusal: Refusal) -> EmbedderUnavailable:
+        """Return the error for a fault of the server."""
+        return self._away(f"does not embed ({refusal.text})")
 
-    def _away(self, what: str, cause: Exception | None = None) -> NoReturn:
-        advice = "free memory there or choose a smaller model" if is_memory(what) else "see that `ollama serve` runs there"
-        message = f"the embedding server at {self.host} {what}; {advice}, or set OLLAMA_HOST"
-        raise EmbedderUnavailable(message) from cause
+    def _away(self, what: str) -> EmbedderUnavailable:
+        advice = (
+            "free memory there or choose a smaller model" if is_memory(what) else "see that `ollama serve` runs there"
+        )
+        return EmbedderUnavailable(f"the embedding server at {self.host} {what}; {advice}, or set OLLAMA_HOST")
 
 
 def is_memory(text: str) -> bool:

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-KEYWORDS: Final = frozenset(
+
+def _listed(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+KEYWORDS: Final = _listed(
     """
     abstract and as assert async await begin bool boolean break case catch char class cls const continue def default del
     do double elif else elsif end enum except export extends extern false final finally float fn for from func function
@@ -15,22 +20,22 @@ KEYWORDS: Final = frozenset(
     nil none nonlocal not null object or package pass print private protected pub public raise range return self short
     signed sizeof static str struct super switch then this throw throws true try type typeof undefined union unless
     unsigned use var void where while with yield
-    """.split()
+    """
 )
-STOP_WORDS: Final = frozenset(
+STOP_WORDS: Final = _listed(
     """
     a all also an any are at be been being but by can do does each given had has have he i if into it its may more must
     no of on one only other per returns same should so such than that the their them then there these they this those to
     two used using via was we were when whether which will you
-    """.split()
+    """
 )
-COMMON: Final = frozenset(
+COMMON: Final = _listed(
     """
     add append arg args argument attribute base check code context create current data default dict element error errors
     event exception file format get id index info init instance item items key keys line lines list make map message
     method module msg name names node obj option options path process read result results set size source start state
     string target text types update value values version write
-    """.split()
+    """
 )
 """The words that most functions of any project hold, measured over 37,000 of them."""
 
@@ -105,8 +110,19 @@ SYNONYMS: Final = """
     encrypt cipher
     compress zip gzip deflate pack
     decompress unzip inflate unpack extract
-    retry repeat again
-    limit bound cap
+    retry repeat again attempt
+    limit bound cap throttle quota
+    resize scale shrink grow zoom
+    schedule timer cron interval
+    mail email smtp
+    sign signature
+    encode escape quote
+    decode unescape unquote
+    parent ancestor
+    child descendant
+    permission privilege role access
+    missing absent unknown
+    old stale expired outdated
     filter select choose pick where
     reverse invert flip
 """

@@ -32,6 +32,7 @@ TYPE_VALUES: Final = {
     "enum_specifier": "enum",
 }
 
+_EMPHASIS = re.compile(r"[*`]+|\b_|_\b")
 _GENERIC = re.compile(r"<[^<>]*>|\[[^\[\]]*\]")
 _SEPARATOR = re.compile(r"::|[:\\]")
 _OWN_PREFIX = re.compile(r"^(?:module\.)?exports(?:\.|$)|^this\.|^self\.|^window\.")
@@ -242,4 +243,4 @@ def heading(node: Node, source: bytes) -> Definition | None:
     """Name a Markdown section after its heading."""
     first = node.children[0] if node.children else None
     content = first.child_by_field_name("heading_content") if first is not None else None
-    return definition(text(content, source).strip("#*_` "), "section", node)
+    return definition(_EMPHASIS.sub("", text(content, source)).strip(), "section", node)

@@ -132,12 +132,15 @@ def _hand_on(bench: Workbench, batch: Batch, account: Account, delivery: Deliver
             BatchStage.WRITE,
             outcomes=batches.results_json(results),
             chunk_count=chunks,
+            chunks_embedded=min(chunks, account.embedded),
         )
         delivery.complete(connection)
         delivery.send(connection, Stage.WRITE, str(batch.batch_id))
-        reused = batch.chunk_count - account.embedded
+        # What was embedded for a file that fails is in the store, but not among the job's chunks.
+        reused = chunks - account.embedded
+        added = Progress(chunks_created=-dropped, chunks_reused=max(0, reused), chunks_embedded=min(0, reused))
         rest = time.monotonic() - started - account.embedder_seconds
-        progress.advance(connection, batch.job_id, Progress(chunks_reused=max(0, reused)), Clock(Stage.EMBED, rest))
+        progress.advance(connection, batch.job_id, added, Clock(Stage.EMBED, rest))
     return sum(result.outcome is Outcome.FAILED for result in results)
 
 

@@ -116,7 +116,7 @@ def _back_to_chunk(
         connection, batch.batch_id, BatchStage(stage), BatchStage.CHUNK, chunk_count=0, chunks_embedded=0, outcomes=None
     )
     _resend(connection, batch, delivery, batch.batch_id)
-    take_back(connection, stage, batch)
+    progress.advance(connection, batch.job_id, withdrawn(stage, batch), Clock(stage, 0.0))
     return Mended("back to chunk", str(error))
 
 
@@ -127,21 +127,16 @@ def _resend(connection: Connection, batch: Batch, delivery: Delivery, *batch_ids
         delivery.send(connection, Stage.CHUNK, str(batch_id))
 
 
-def take_back(connection: Connection, stage: Stage, batch: Batch, *, batches_more: int = 0) -> None:
-    """Take back what a batch has added to the job's counters before it is chunked again."""
-    chunked = stage is not Stage.CHUNK
+def withdrawn(stage: Stage, batch: Batch) -> Progress:
+    """Return what takes back all that a batch has added to its job's counters, by the stage that is due."""
+    if stage is Stage.CHUNK:
+        return Progress()
     reused = batch.chunk_count - batch.chunks_embedded if stage is Stage.WRITE else 0
-    progress.advance(
-        connection,
-        batch.job_id,
-        Progress(
-            files_chunked=-len(batch.files) if chunked else 0,
-            chunks_created=-batch.chunk_count if chunked else 0,
-            chunks_embedded=-batch.chunks_embedded,
-            chunks_reused=-max(0, reused),
-            batches_total=batches_more,
-        ),
-        Clock(stage, 0.0),
+    return Progress(
+        files_chunked=-len(batch.files),
+        chunks_created=-batch.chunk_count,
+        chunks_embedded=-batch.chunks_embedded,
+        chunks_reused=-reused,
     )
 
 
@@ -152,23 +147,25 @@ def isolate(
     if len(batch.files) > 1:
         second = batches.split(connection, batch)
         _resend(connection, batch, delivery, batch.batch_id, second)
-        take_back(connection, stage, batch, batches_more=1)
+        added = replace(withdrawn(stage, batch), batches_total=1)
+        progress.advance(connection, batch.job_id, added, Clock(stage, 0.0))
         return Mended("split", reason)
+    return _fail_file(bench, connection, stage, batch, delivery, reason)
+
+
+def _fail_file(
+    bench: Workbench, connection: Connection, stage: Stage, batch: Batch, delivery: Delivery, reason: str
+) -> Mended:
     entry = batch.files[0]
-    failed = replace(FileResult(entry.path, entry.size, entry.mtime_ns, Outcome.FAILED), reason=reason)
-    batches.move(
-        connection,
-        batch.batch_id,
-        BatchStage(stage),
-        BatchStage.DONE,
-        outcomes=batches.results_json([failed]),
-    )
+    failed = FileResult(entry.path, entry.size, entry.mtime_ns, Outcome.FAILED, reason)
+    values = {"outcomes": batches.results_json([failed]), "chunk_count": 0, "chunks_embedded": 0}
+    batches.move(connection, batch.batch_id, BatchStage(stage), BatchStage.DONE, **values)
     batches.drop_staged(connection, [batch.batch_id])
     batches.add_outcomes(connection, batch.job_id, [failed])
     delivery.complete(connection)
     bench.let_in(connection, batch.job_id, delivery)
-    chunked = 0 if stage is not Stage.CHUNK else 1
-    added = Progress(files_chunked=chunked, files_written=1, files_failed=1, batches_done=1)
+    chunked = int(stage is Stage.CHUNK)
+    added = replace(withdrawn(stage, batch), files_chunked=chunked, files_written=1, files_failed=1, batches_done=1)
     if progress.advance(connection, batch.job_id, added, Clock(stage, 0.0)):
         finish.finish(bench, connection, batch.job_id, delivery)
     return Mended("failed file", reason)

@@ -163,12 +163,10 @@ def _open(bench: Workbench, job_id: UUID, delivery: Delivery) -> tuple[Scan, Sou
         if job.scan_completed:
             raise BatchMoved(f"the scan of job {job_id} is complete")
         repository = repositories.find(connection, job.project_id, job.repo_path)
-        model = repositories.newest_model(connection, job.embedder, job.model)
+        force = job.force_reindex or repositories.model_changed(connection, job_id)
         sequence = batches.next_sequence(connection, job_id)
     if repository is None:
         raise ScanRefused(f"the repository {job.repo_path} was removed from the index")
-    # Vectors of another model are of no use: every file is done anew.
-    moved = repository.model_id is not None and (model is None or repository.model_id != model.id)
     work = Scan(bench, delivery, job_id, repository.id, job.scan_cursor, sequence, Batcher(bench.limits, sequence))
     options = ScanOptions(
         recursive=job.recursive,
@@ -176,7 +174,7 @@ def _open(bench: Workbench, job_id: UUID, delivery: Delivery) -> tuple[Scan, Sou
         exclude=tuple(job.exclude_globs),
         max_file_bytes=bench.limits.max_file_bytes,
     )
-    return work, Source(job.repo_path, options), job.force_reindex or moved
+    return work, Source(job.repo_path, options), force
 
 
 def _check(bench: Workbench, listing: Listing, root: Path) -> None:

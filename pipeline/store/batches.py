@@ -13,6 +13,7 @@ from sqlalchemy.types import BigInteger
 from pipeline.errors import BatchMoved
 from pipeline.records import FileEntry, Outcome
 from pipeline.states import IN_FLIGHT, BatchStage, JobStatus, Stage
+from pipeline.store.repositories import MODEL_CHANGED
 from pipeline.tables import batches, indexing_jobs, repositories
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ LOADED: Final = (
         batches,
         indexing_jobs.c.status,
         indexing_jobs.c.repository_id,
-        indexing_jobs.c.force_reindex,
+        (indexing_jobs.c.force_reindex | MODEL_CHANGED).label("force"),
         indexing_jobs.c.embedder,
         indexing_jobs.c.model,
         repositories.c.root_path,
@@ -114,7 +115,7 @@ def _batch(row: Row[Any]) -> Batch:
         status=JobStatus(row.status),
         repository_id=row.repository_id,
         root_path=row.root_path,
-        force=row.force_reindex,
+        force=row.force,
         embedder=row.embedder,
         model=row.model,
     )

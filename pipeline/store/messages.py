@@ -234,19 +234,30 @@ WHERE greatest(seen_at, pg_postmaster_start_time()) < clock_timestamp() - make_i
 RETURNING (SELECT count(pg_terminate_backend(pid)) FROM locks WHERE objid = CAST(dead.id AS oid))
 """)
 
+# Rows that a stage's transaction has locked are passed over: nobody who mends may wait for a process that hangs.
 ORPHANS: Final = text("""
+WITH orphans AS MATERIALIZED (
+    SELECT message_id FROM dramatiq.queue AS q
+    WHERE state = 'consumed' AND NOT EXISTS (SELECT FROM penstock.workers AS w WHERE w.id = q.worker)
+    FOR UPDATE OF q SKIP LOCKED
+)
 UPDATE dramatiq.queue AS q SET
     state = CAST(CASE WHEN deliveries >= :limit THEN 'rejected' ELSE 'queued' END AS dramatiq.state),
     worker = NULL, claim = 0, mtime = clock_timestamp(), error = 'its worker process died'
-WHERE state = 'consumed' AND NOT EXISTS (SELECT FROM penstock.workers AS w WHERE w.id = q.worker)
+FROM orphans WHERE q.message_id = orphans.message_id
 RETURNING pg_notify('dramatiq', queue_name)
 """)
 
 STRAYS: Final = text("""
-UPDATE dramatiq.queue SET state = 'queued', worker = NULL, claim = 0, deliveries = greatest(deliveries - 1, 0),
-    mtime = clock_timestamp()
-WHERE state = 'consumed' AND worker = :worker AND claim <> ALL (CAST(:held AS bigint[]))
-  AND mtime < clock_timestamp() - make_interval(secs => :stray)
+WITH strays AS MATERIALIZED (
+    SELECT message_id FROM dramatiq.queue
+    WHERE state = 'consumed' AND worker = :worker AND claim <> ALL (CAST(:held AS bigint[]))
+      AND mtime < clock_timestamp() - make_interval(secs => :stray)
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE dramatiq.queue AS q SET
+    state = 'queued', worker = NULL, claim = 0, deliveries = greatest(deliveries - 1, 0), mtime = clock_timestamp()
+FROM strays WHERE q.message_id = strays.message_id
 RETURNING pg_notify('dramatiq', queue_name)
 """)
 
@@ -295,10 +306,10 @@ def give_back_strays(connection: Connection, worker_id: int, held: Sequence[int]
     return len(connection.execute(STRAYS, {"worker": worker_id, "held": list(held), "stray": STRAY_SECONDS}).all())
 
 
-def heard(connection: Connection, timeout: float) -> list[str]:
+def heard(connection: Connection, timeout: float) -> set[str]:
     """Wait up to `timeout` seconds for news, and return the names of the queues that have some."""
     driver = cast("DriverConnection", connection.connection.dbapi_connection)
-    return [news.payload for news in driver.notifies(timeout=timeout, stop_after=1)]
+    return {news.payload for news in driver.notifies(timeout=timeout, stop_after=1)}
 
 
 def workers(connection: Connection) -> tuple[Worker, ...]:

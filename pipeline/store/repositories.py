@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Row, select, text, update
+from sqlalchemy import Row, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from pipeline.tables import models, repositories
+from pipeline.tables import indexing_jobs, models, repositories
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from uuid import UUID
 
     from sqlalchemy import Connection
+
+# Whether the vectors that a repository has are of another model than the job's: then every file is done anew.
+NEWEST: Final = (
+    select(func.max(models.c.id))
+    .where(models.c.embedder == indexing_jobs.c.embedder, models.c.model == indexing_jobs.c.model)
+    .correlate(indexing_jobs)
+    .scalar_subquery()
+)
+MODEL_CHANGED: Final = repositories.c.model_id.is_not(None) & repositories.c.model_id.is_distinct_from(NEWEST)
 
 
 def ensure(connection: Connection, project_id: str, root_path: str, name: str) -> int:
@@ -58,13 +68,19 @@ def set_state(connection: Connection, repository_id: int, state: str, model_id: 
     )
 
 
-def mark_partial(connection: Connection, repository_id: int) -> None:
-    """Note that the index of a repository is behind its files."""
+def mark_partial(connection: Connection, repository_id: int, model_id: int | None = None) -> None:
+    """Note that the index of a repository is behind its files, and the vector space of its first chunks."""
     connection.execute(
         update(repositories)
-        .where(repositories.c.id == repository_id, repositories.c.index_state != "partial")
-        .values(index_state="partial")
+        .where(repositories.c.id == repository_id)
+        .values(index_state="partial", model_id=func.coalesce(repositories.c.model_id, model_id))
     )
+
+
+def model_changed(connection: Connection, job_id: UUID) -> bool:
+    """Return whether the repository of a job has vectors of another model than the job's."""
+    query = select(MODEL_CHANGED).select_from(indexing_jobs).join(repositories).where(indexing_jobs.c.id == job_id)
+    return bool(connection.execute(query).scalar())
 
 
 def remove(connection: Connection, repository_id: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -160,19 +159,45 @@ def test_a_message_that_kills_its_worker_takes_no_bystander(shop: Engine) -> Non
     assert effects(shop) == {"scan kill": 2} | dict.fromkeys((f"scan {name}" for name in bystanders), 1)
 
 
+def test_a_hung_leader_is_given_up(shop: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that stands still loses the lead and its waiting work; nobody waits for what it has locked (R33)."""
+    monkeypatch.setattr(messages, "STALE_SECONDS", 1)
+    monkeypatch.setattr(messages, "HUNG_SECONDS", 1)
+    with working(shop, threads=2) as (hung,):
+        send(shop, "hang 1", "hang 2")
+        hung.says("hanging")
+        hung.says("hanging")
+        assert until(lambda: leader(shop)) == hung.name
+        hung.process.send_signal(signal.SIGSTOP)
+        execute(
+            shop, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction' LIMIT 1"
+        )
+        assert until(lambda: reap(shop)) == 1
+        assert until(lambda: leader(shop) is None)
+        with working(shop):
+            assert len(until(lambda: effects(shop))) == 1
+
+
+def reap(engine: Engine) -> int:
+    """Give back what dead processes hold, as every worker does all the time."""
+    with engine.begin() as connection:
+        return messages.reap(connection)
+
+
+def leader(engine: Engine) -> str | None:
+    """Return the name of the caretaker's sessions."""
+    with engine.connect() as connection:
+        return connection.scalars(LEADER).one_or_none()
+
+
 def test_the_lead_moves_when_the_leader_is_killed(shop: Engine) -> None:
     """One process is the caretaker, and after its death another."""
-
-    def leader() -> str | None:
-        with shop.connect() as connection:
-            return connection.scalars(LEADER).one_or_none()
-
     with working(shop, 2) as workers:
-        first = until(leader)
+        first = until(lambda: leader(shop))
         (victim,) = (worker for worker in workers if worker.name == first)
         (other,) = (worker for worker in workers if worker.name != first)
         victim.kill()
-        assert until(lambda: (now := leader()) != first and now) == other.name
+        assert until(lambda: (now := leader(shop)) != first and now) == other.name
 
 
 def test_twenty_thousand_messages_are_done_once_and_nothing_is_left(shop: Engine) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +17,8 @@ from tests.ollama_standin import Fault, OllamaStandin, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from numpy.typing import NDArray
 
 MODEL = "nomic-embed-text"
 PASSAGES = [Passage(f"shop.order_{i}", f"def order_{i}(cart):\n    return cart.total * {i}") for i in range(8)]
@@ -31,16 +35,23 @@ def server() -> Iterator[OllamaStandin]:
 
 @pytest.fixture
 def embedder(server: OllamaStandin) -> Iterator[OllamaEmbedder]:
+    """An embedder of that server."""
+    with closing(OllamaEmbedder(server.url, MODEL, batch_size=16)) as embedder:
+        yield embedder
+
+
+@pytest.fixture
+def hasty(server: OllamaStandin) -> Iterator[OllamaEmbedder]:
     """An embedder of that server, with a short timeout."""
-    embedder = OllamaEmbedder(server.url, MODEL, batch_size=16, timeout=0.3)
-    yield embedder
-    embedder.close()
+    with closing(OllamaEmbedder(server.url, MODEL, batch_size=16, timeout=0.4)) as embedder:
+        yield embedder
 
 
-def expected(passages: list[Passage]) -> Embedded:
-    """Return what an undisturbed server answers."""
-    with OllamaStandin() as standin:
-        return OllamaEmbedder(standin.url, MODEL, batch_size=16).embed(passages)
+@cache
+def undisturbed() -> NDArray[np.float32]:
+    """Return the vectors of PASSAGES from a server without faults."""
+    with OllamaStandin() as standin, closing(OllamaEmbedder(standin.url, MODEL)) as embedder:
+        return embedder.embed(PASSAGES).vectors
 
 
 def assert_only_the_marked_failed(answer: Embedded, reason: str) -> None:
@@ -48,7 +59,7 @@ def assert_only_the_marked_failed(answer: Embedded, reason: str) -> None:
     assert list(answer.failed) == [5]
     assert reason in answer.failed[5]
     assert not answer.vectors[5].any()
-    np.testing.assert_array_equal(np.delete(answer.vectors, 5, axis=0), expected(PASSAGES).vectors)
+    np.testing.assert_array_equal(np.delete(answer.vectors, 5, axis=0), undisturbed())
 
 
 def test_passages_get_unit_vectors_at_their_positions_in_one_request(
@@ -121,7 +132,7 @@ def test_a_server_that_refuses_everything_is_unavailable(
 def test_a_passing_fault_is_retried_smaller(server: OllamaStandin, embedder: OllamaEmbedder, status: int) -> None:
     """One refused request is sent again in two halves, and nothing is lost (R51)."""
     server.misbehave(Fault("status", times=1, status=status))
-    np.testing.assert_array_equal(embedder.embed(PASSAGES).vectors, expected(PASSAGES).vectors)
+    np.testing.assert_array_equal(embedder.embed(PASSAGES).vectors, undisturbed())
     assert server.ledger.sizes == [8, 1, 4, 4]
 
 
@@ -133,24 +144,22 @@ def test_too_little_memory_is_named(server: OllamaStandin, embedder: OllamaEmbed
 
 
 def test_a_request_too_slow_for_the_timeout_is_halved_and_the_size_remembered(
-    server: OllamaStandin, embedder: OllamaEmbedder
+    server: OllamaStandin, hasty: OllamaEmbedder
 ) -> None:
     """A server that needs longer for many passages gets fewer at a time, also by the next call (R51)."""
-    server.configure(Settings(passage_delay=0.06))
-    assert embedder.embed(PASSAGES).failed == {}
+    server.configure(Settings(passage_delay=0.08))
+    assert hasty.embed(PASSAGES).failed == {}
     first = len(server.ledger.sizes)
-    assert embedder.embed(PASSAGES).failed == {}
+    assert hasty.embed(PASSAGES).failed == {}
     assert server.ledger.sizes[:2] == [8, 1]
     assert max(server.ledger.sizes[first:]) < 8
 
 
-def test_a_server_that_hangs_is_unavailable_after_two_timeouts(
-    server: OllamaStandin, embedder: OllamaEmbedder
-) -> None:
+def test_a_server_that_hangs_is_unavailable_after_two_timeouts(server: OllamaStandin, hasty: OllamaEmbedder) -> None:
     """The timeout is honoured, and one harmless text decides that it is the server (R51)."""
     server.misbehave(Fault("hang"))
-    with pytest.raises(EmbedderUnavailable, match=r"no answer within 0\.3 s"):
-        embedder.embed(PASSAGES)
+    with pytest.raises(EmbedderUnavailable, match=r"no answer within 0\.4 s"):
+        hasty.embed(PASSAGES)
     assert len(server.ledger.sizes) == 2
 
 
@@ -159,7 +168,7 @@ def test_a_server_that_hangs_is_unavailable_after_two_timeouts(
     [
         (Fault("status", marker=MARK, status=400, error="cannot be tokenized"), "cannot be tokenized"),
         (Fault("status", marker=MARK, error="json: unsupported value: NaN"), "unsupported value: NaN"),
-        (Fault("hang", marker=MARK), "no answer within 0.3 s"),
+        (Fault("hang", marker=MARK), "no answer within 0.4 s"),
         (Fault("drop", marker=MARK), "the connection broke off"),
         (Fault("garbage", marker=MARK), "not what Ollama answers"),
         (Fault("fewer", marker=MARK), "0 vectors for 1 passages"),
@@ -171,11 +180,11 @@ def test_a_server_that_hangs_is_unavailable_after_two_timeouts(
     ids=lambda value: value.kind if isinstance(value, Fault) else "",
 )
 def test_a_poisonous_passage_fails_alone(
-    server: OllamaStandin, embedder: OllamaEmbedder, fault: Fault, reason: str
+    server: OllamaStandin, hasty: OllamaEmbedder, fault: Fault, reason: str
 ) -> None:
     """Whatever a passage does to the server, it fails alone with the reason, and its neighbours get theirs (R51)."""
     server.misbehave(fault)
-    assert_only_the_marked_failed(embedder.embed(MARKED), reason)
+    assert_only_the_marked_failed(hasty.embed(MARKED), reason)
 
 
 def test_a_rejected_request_is_never_sent_again_as_it_was(server: OllamaStandin, embedder: OllamaEmbedder) -> None:
@@ -212,7 +221,7 @@ def test_a_passage_longer_than_the_context_is_cut_and_counted(
     server.configure(Settings(context=40, ignores_truncate=ignores_truncate))
     answer = embedder.embed([*PASSAGES, Passage("", "total " * 100)])
     assert (answer.failed, answer.truncated) == ({}, 1)
-    np.testing.assert_array_equal(answer.vectors[:8], expected(PASSAGES).vectors)
+    np.testing.assert_array_equal(answer.vectors[:8], undisturbed())
     assert answer.vectors[8].any()
 
 
@@ -241,10 +250,12 @@ def test_threads_share_one_embedder(server: OllamaStandin, embedder: OllamaEmbed
     """Calls from several threads overlap and each gets its own vectors (R50)."""
     server.configure(Settings(request_delay=0.1))
     answers: dict[int, Embedded] = {}
-    threads = [threading.Thread(target=lambda i=i: answers.update({i: embedder.embed([PASSAGES[i]])})) for i in range(4)]
+    threads = [
+        threading.Thread(target=lambda i=i: answers.update({i: embedder.embed([PASSAGES[i]])})) for i in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    np.testing.assert_array_equal(np.vstack([answers[i].vectors for i in range(4)]), expected(PASSAGES[:4]).vectors)
+    np.testing.assert_array_equal(np.vstack([answers[i].vectors for i in range(4)]), undisturbed()[:4])
     assert server.ledger.max_in_flight > 1

@@ -205,7 +205,7 @@ def test_a_passage_that_cannot_be_embedded_fails_its_file_alone(engine: Engine, 
 
 def test_a_batch_that_keeps_failing_is_halved_until_the_poison_is_alone(engine: Engine, root: Path) -> None:
     """One file that makes its stage raise ends failed; every other file is indexed (R34)."""
-    (root / "src" / "poison.py").write_text("def poison():\n    return 'BOOM'\n")
+    (root / "src" / "a_poison.py").write_text("def poison():\n    return 'BOOM'\n")
 
     def explode(passages: object) -> None:
         if "BOOM" in str(passages):

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -31,18 +31,25 @@ NOBODY: Final = pwd.getpwnam("nobody")
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
     """Yield a home that has no server yet; the one that a test starts there is stopped."""
-    home = tmp_path / "home"
-    yield home
-    postgres.stop(home, "immediate")
+    with _ended(tmp_path / "home") as home:
+        yield home
 
 
 @pytest.fixture(scope="module")
 def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Yield a home with a running server, for the tests that only look."""
-    home = tmp_path_factory.mktemp("shared")
-    postgres.ensure(home)
-    yield home
-    postgres.stop(home, "immediate")
+    with _ended(tmp_path_factory.mktemp("shared")) as home:
+        postgres.ensure(home)
+        yield home
+
+
+@contextmanager
+def _ended(home: Path) -> Iterator[Path]:
+    """Stop the server under `home` whatever happens."""
+    try:
+        yield home
+    finally:
+        postgres.stop(home, "immediate")
 
 
 # --- crashes ----------------------------------------------------------------------------------------------------------
@@ -143,6 +150,19 @@ def test_a_full_server_is_still_a_running_one(home: Path) -> None:
         assert _postmaster(home) == before
 
 
+def test_a_server_that_cannot_be_seen_is_not_joined_by_a_second(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A home shared with another container, whose processes have no numbers here, is not opened twice."""
+    url = postgres.ensure(home)
+    with monkeypatch.context() as blind:
+        blind.setattr(psutil, "process_iter", lambda _facts: iter(()))
+        blind.setattr(cluster.Cluster, "owns_sockets", lambda _cluster: False)
+        with pytest.raises(DatabaseError, match="cannot see"):
+            postgres.ensure(home)
+
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
 def test_stopping_is_final_and_may_be_repeated(home: Path) -> None:
     """`stop` ends the server, and leaves one that is down or was never made alone."""
     postgres.stop(home)
@@ -164,16 +184,13 @@ def test_a_home_that_only_its_owner_can_enter_serves(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
 
-    with psycopg.connect(postgres.ensure(closed / "home")) as connection:
+    with _ended(closed / "home") as home, psycopg.connect(postgres.ensure(home)) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
-
-    postgres.stop(closed / "home", "immediate")
 
 
 def test_a_normal_user_serves_itself() -> None:
     """Without root's rights the server runs under the caller's own account."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        home = Path(folder) / "home"
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder, _ended(Path(folder) / "home") as home:
         owner = os.geteuid() or NOBODY.pw_uid
         os.chown(folder, owner, -1)
 
@@ -183,7 +200,6 @@ def test_a_normal_user_serves_itself() -> None:
 
         assert child.exitcode == 0
         assert psutil.Process(_postmaster(home)).uids().real == owner
-        postgres.stop(home, "immediate")
 
 
 def _serve_as_a_normal_user(home: Path) -> None:
@@ -198,13 +214,9 @@ def _serve_as_a_normal_user(home: Path) -> None:
 @pytest.mark.parametrize("name", ["deep/" * 40 + "home", "with space, comma, 100% and é"])
 def test_any_path_may_be_the_home(name: str, tmp_path: Path) -> None:
     """A path too long for a socket (107 bytes), or with characters that URLs and settings treat apart, serves too."""
-    home = tmp_path / name
-    url = postgres.ensure(home)
-
-    with psycopg.connect(url) as connection:
+    with _ended(tmp_path / name) as home, psycopg.connect(postgres.ensure(home)) as connection:
         assert connection.execute("SELECT current_database()").fetchone() == ("penstock",)
 
-    postgres.stop(home, "immediate")
     assert not cluster.Cluster(home).sockets.exists()
 
 

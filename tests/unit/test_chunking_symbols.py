@@ -127,7 +127,9 @@ export abstract class Reader<T> {
   };
 }
 export enum Color {
-  BODY
+  Red = 'alphaalphaalphaalphaalphaalpha',
+  Green = 'alphaalphaalphaalphaalphaalpha',
+  Blue = 'alphaalphaalphaalphaalphaalpha',
 }
 """,
         [
@@ -257,7 +259,6 @@ public class Reader<T> extends Base {
 }
 """,
         [
-            ("", "block"),
             ("Reader", "class"),
             ("Reader.Reader", "method"),
             ("Reader.second", "method"),
@@ -351,7 +352,6 @@ public interface IStore
 }
 """,
         [
-            ("A.B", "module"),
             ("A.B.Reader", "class"),
             ("A.B.Reader.Reader", "method"),
             ("A.B.Reader.Second", "method"),
@@ -406,7 +406,6 @@ function third()
 }
 """,
         [
-            ("App.Models", "module"),
             ("App.Models.Reader", "class"),
             ("App.Models.Reader.first", "method"),
             ("App.Models.Reader.second", "method"),
@@ -668,7 +667,7 @@ BODY
 
 BODY
 """,
-        [("Title", "section"), ("Title.First *part", "section"), ("Title.Second", "section")],
+        [("Title.First part", "section"), ("Title.Second", "section")],
         "Alpha and beta go to town.",
     ),
 }

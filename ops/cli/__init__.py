@@ -1,0 +1,15 @@
+"""The command line: a module a noun; `main` is the console script `penstock`."""
+
+from __future__ import annotations
+
+from ops.cli.app import app
+
+# In the order of the help; a command imports what it needs when it runs, so that the help costs nothing.
+from ops.cli import index, search, jobs, repositories, workers, db, health  # isort: skip
+
+__all__ = ["app", "db", "health", "index", "jobs", "main", "repositories", "search", "workers"]
+
+
+def main() -> None:
+    """Run the command that the arguments name."""
+    app(prog_name="penstock")

@@ -1,0 +1,40 @@
+"""`penstock doctor`: what is wrong, and what to do about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import typer
+
+from ops.cli.app import app
+from ops.cli.options import AsJson
+
+if TYPE_CHECKING:
+    from ops.doctor import Diagnosis
+
+MARKS: Final = {"ok": "ok  ", "warning": "warn", "failed": "FAIL"}
+
+
+@app.command()
+def doctor(*, as_json: AsJson = False) -> None:
+    """Look for the faults that are most likely, and say what to do about each; exits 1 when there is one."""
+    from ops.cli.exits import Exit
+    from ops.cli.output import emit
+    from ops.doctor import examine
+    from ops.settings import Settings
+
+    diagnosis = examine(Settings.load())
+    if as_json:
+        emit(diagnosis)
+    else:
+        _print_diagnosis(diagnosis)
+    raise typer.Exit(Exit.OK if diagnosis.healthy else Exit.INTERNAL)
+
+
+def _print_diagnosis(diagnosis: Diagnosis) -> None:
+    from ops.cli.output import say
+
+    for finding in diagnosis.findings:
+        say(f"{MARKS[finding.verdict]}  {finding.check:<11} {finding.text}")
+        if finding.advice:
+            say(f"      {'':<11} {finding.advice}")

@@ -1,0 +1,95 @@
+"""`penstock index`: submit a repository, and stay with the job unless told otherwise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ops.cli.app import app
+from ops.cli.options import AsJson, Background, Project
+
+if TYPE_CHECKING:
+    from ops.cli.desk import Desk
+    from pipeline.records import Submission
+
+Globs = list[str] | None
+
+
+@app.command(
+    epilog="Examples: `penstock index` (this folder), `penstock index ~/src/linux --background`,"
+    " `penstock index . --exclude 'docs/**' --force`. Also here: `index jobs`, `index status ID`, `index pause ID`,"
+    " `index resume ID`, `index cancel ID`; a folder of such a name is `./status`."
+)
+def index(
+    path: Annotated[str, typer.Argument(metavar="PATH", help="The folder to index.")] = ".",
+    *,
+    background: Background = False,
+    force: Annotated[bool, typer.Option("--force", help="Index every file again, changed or not.")] = False,
+    project: Project = "default",
+    name: Annotated[
+        str | None, typer.Option("--name", help="What to call the repository.", show_default="the folder's name")
+    ] = None,
+    no_recursive: Annotated[bool, typer.Option("--no-recursive", help="Leave out the folders below.")] = False,
+    include: Annotated[
+        Globs, typer.Option("--include", metavar="GLOB", help="Only files that match; may be repeated.")
+    ] = None,
+    exclude: Annotated[
+        Globs, typer.Option("--exclude", metavar="GLOB", help="No files that match; may be repeated.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Index a repository, and follow the job to its end.
+
+    Only new and changed files are read. Ctrl-C pauses the job and says how to go on.
+    """
+    from ops.cli.attending import attend, call_workers
+    from ops.cli.desk import opened
+    from pipeline import jobs
+    from pipeline.records import JobRequest
+
+    request = JobRequest(
+        repo_path=absolute(path),
+        project_id=project,
+        name=name,
+        recursive=not no_recursive,
+        force_reindex=force,
+        include=tuple(include or ()),
+        exclude=tuple(exclude or ()),
+    )
+    with opened() as desk:
+        submission = jobs.submit(desk.office, request)
+        call_workers(desk)
+        if background:
+            _print_submission(desk, submission, as_json=as_json)
+            return
+        if submission.duplicate:
+            _say_duplicate(submission)
+        attend(desk, submission.job_id, as_json=as_json, pauses=not submission.duplicate)
+
+
+def absolute(path: str) -> str:
+    """Return a path as the head wants it: `.`, `..` and links resolved; what cannot be is left for the head to refuse."""
+    try:
+        return str(Path(path).resolve()) if path else path
+    except (OSError, RuntimeError, ValueError):
+        return path
+
+
+def _say_duplicate(submission: Submission) -> None:
+    from ops.cli.output import note
+
+    note(submission.message)
+
+
+def _print_submission(desk: Desk, submission: Submission, *, as_json: bool) -> None:
+    from ops.cli.output import emit, say
+    from ops.cli.records import Submitted
+    from pipeline import jobs
+
+    if as_json:
+        emit(Submitted.of(submission, jobs.status(desk.engine, submission.job_id)))
+        return
+    say(submission.message)
+    say(f"follow it: penstock status {submission.job_id} --follow")

@@ -1,0 +1,68 @@
+"""What commands print as JSON beside the records of the head."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pipeline.records import FileNote, Job, Record, Repository, Submission, Worker
+
+
+class Submitted(Job):
+    """The status record of a job that was just submitted, and what the submission said of it (R03)."""
+
+    message: str
+    estimated_duration_seconds: float
+    duplicate: bool
+
+    @classmethod
+    def of(cls, submission: Submission, job: Job) -> Self:
+        """Return both in one."""
+        return cls(
+            **dict(job),
+            message=submission.message,
+            estimated_duration_seconds=submission.estimated_duration_seconds,
+            duplicate=submission.duplicate,
+        )
+
+
+class JobWithFiles(Job):
+    """The status record of a job, and some of its skipped and failed files."""
+
+    files: tuple[FileNote, ...]
+
+
+class Repositories(Record):
+    """What is indexed."""
+
+    repositories: tuple[Repository, ...]
+
+
+class Removed(Record):
+    """The repository that was removed."""
+
+    project_id: str
+    root_path: str
+
+
+class Workers(Record):
+    """Who works."""
+
+    workers: tuple[Worker, ...]
+
+
+class Migrations(Record):
+    """Where the database stands."""
+
+    current: str | None
+    head: str
+    behind: bool
+    server_version: str
+    vector_version: str | None
+
+
+class Local(Record):
+    """What runs on this machine for this PENSTOCK_HOME after `up` or `down`, and whether the command changed that."""
+
+    workers: bool
+    server: bool
+    changed: bool

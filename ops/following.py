@@ -1,0 +1,110 @@
+"""Watches a job to its end: woken by what the database announces, patient when it is away."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, Protocol, Self
+
+import psycopg
+from sqlalchemy.exc import SQLAlchemyError
+
+from pipeline import jobs
+from pipeline.errors import DatabaseError
+from pipeline.states import TERMINAL
+from pipeline.store import messages
+from pipeline.store.jobs import CHANNEL
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from sqlalchemy import Connection, Engine
+
+    from pipeline.records import Job
+
+FALLBACK_SECONDS: Final = 2.0
+"""How long to wait for an announcement before looking anyway."""
+BACK_OFF: Final = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+
+
+class View(Protocol):
+    """What shows a job to somebody."""
+
+    def show(self, job: Job) -> None:
+        """Show where the job is."""
+
+    def say(self, text: str) -> None:
+        """Tell what is no news of the job itself."""
+
+
+class Announcements:
+    """A connection of its own that hears of changed jobs; while it has none, waiting is all it does."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._connection: Connection | None = None
+
+    def __enter__(self) -> Self:
+        self._listen()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def wait(self, job_id: UUID, seconds: float) -> None:
+        """Return when the job has changed, or after `seconds`."""
+        deadline = time.monotonic() + seconds
+        if self._connection is None:
+            self._listen()
+        try:
+            while self._connection and (left := deadline - time.monotonic()) > 0:
+                if str(job_id) in messages.heard(self._connection, left):
+                    return
+        except (SQLAlchemyError, psycopg.Error):
+            self._close()
+        time.sleep(max(0.0, deadline - time.monotonic()))
+
+    def _listen(self) -> None:
+        try:
+            connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            connection.detach()  # a listening session must not go back to the pool
+            connection.exec_driver_sql("LISTEN " + CHANNEL)
+        except (SQLAlchemyError, psycopg.Error):
+            return
+        self._connection = connection
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            with suppress(SQLAlchemyError, psycopg.Error):
+                self._connection.close()
+        self._connection = None
+
+
+def follow(engine: Engine, job_id: UUID, view: View) -> Job:
+    """Show a job until it has ended, and return its last record; a database that is away is waited for.
+
+    Raises JobNotFound.
+    """
+    with Announcements(engine) as announcements:
+        while True:
+            job = _look(engine, job_id, view)
+            view.show(job)
+            if job.status in TERMINAL:
+                return job
+            announcements.wait(job_id, FALLBACK_SECONDS)
+
+
+def _look(engine: Engine, job_id: UUID, view: View) -> Job:
+    failures = 0
+    while True:
+        try:
+            job = jobs.status(engine, job_id)
+        except DatabaseError as error:
+            pause = BACK_OFF[min(failures, len(BACK_OFF) - 1)]
+            failures += 1
+            view.say(f"{error}; looking again in {pause:.0f} s")
+            time.sleep(pause)
+        else:
+            if failures:
+                view.say("the database is back")
+            return job

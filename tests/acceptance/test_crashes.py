@@ -1,0 +1,58 @@
+"""Worker processes are killed in every stage while a real tree is indexed; the index comes out the same (R33)."""
+
+from __future__ import annotations
+
+import shutil
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pipeline.states import JobStatus, Stage
+from tests.acceptance.working import System, eventually, running
+from tests.driving import Driver
+from tests.inspecting import chunk_set, leftovers, sums
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Engine
+
+PACKAGES = ("asyncio", "collections", "concurrent", "ctypes", "email", "http", "importlib", "json", "logging", "xml")
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of some hundred files of the standard library."""
+    library = Path(sysconfig.get_path("stdlib"))
+    folder = tmp_path_factory.mktemp("library") / "lib"
+    for package in PACKAGES:
+        shutil.copytree(library / package, folder / package, ignore=shutil.ignore_patterns("__pycache__", "test"))
+    for file in library.glob("*.py"):
+        shutil.copy(file, folder)
+    return folder
+
+
+@pytest.fixture
+def system(engine: Engine, database_url: str, tmp_path: Path) -> Iterator[System]:
+    """Yield a system with small batches, so that there is time to be killed in."""
+    with running(engine, database_url, tmp_path, JOB_WINDOW="4") as system:
+        yield system
+
+
+def test_a_kill_in_every_stage_changes_nothing_in_the_index(system: System, tree: Path) -> None:
+    """kill -9 of a worker that holds a message, once in each stage: same chunks, sums that agree, nothing left over."""
+    undisturbed = Driver(system.engine, embedder=Driver(system.engine).embedder)
+    undisturbed.index(tree)
+    expected = chunk_set(system.engine)
+    job_id = system.submit(tree, project="disturbed")
+    for stage in Stage:
+        system.start(stage)
+        system.kill(system.holder(stage))
+    job = system.finished(job_id)
+    assert job.status == JobStatus.COMPLETED, job.error_message
+    both = chunk_set(system.engine)
+    assert both == sorted([*expected, *expected], key=lambda row: (str(row[0]).encode(), row[1]))
+    assert sums(system.engine, job_id) == []
+    eventually(lambda: leftovers(system.engine) == {})
