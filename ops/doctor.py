@@ -108,7 +108,7 @@ def _warning(check: str, text: str, advice: str | None = None) -> Finding:
 
 
 def check_home(settings: Settings) -> Finding:
-    """The home folder can be written."""
+    """Try to write into the home folder."""
     home = settings.penstock_home
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -119,7 +119,7 @@ def check_home(settings: Settings) -> Finding:
 
 
 def check_disk(settings: Settings) -> Finding:
-    """There is enough free disk for the home folder, or for what holds it."""
+    """Measure the free disk at the home folder, or at what holds it."""
     home = settings.penstock_home
     place = next(folder for folder in (home, *home.parents) if folder.exists())
     free = shutil.disk_usage(place).free / GIGABYTE
@@ -131,7 +131,7 @@ def check_disk(settings: Settings) -> Finding:
 
 
 def check_programs(settings: Settings) -> Finding:
-    """The programs of the embedded server are there, where it is used."""
+    """Look for the programs of the embedded server, where it is used."""
     if settings.database_url is not None:
         return _ok("programs", "not needed: DATABASE_URL is set")
     try:
@@ -145,7 +145,7 @@ def check_programs(settings: Settings) -> Finding:
 
 
 def check_grammars(_: Settings) -> Finding:
-    """Every grammar can be loaded; a language without its grammar is still indexed, split by size."""
+    """Load every grammar; a language whose grammar is broken is still indexed, split by size."""
     broken = sorted(language for language in grammars.SYNTAX_AWARE if not _parses(language))
     if broken:
         return _warning("grammars", f"cannot be loaded: {', '.join(broken)}", "reinstall the tree-sitter-… packages")
@@ -154,13 +154,13 @@ def check_grammars(_: Settings) -> Finding:
 
 def _parses(language: str) -> bool:
     try:
-        return grammars.parse("\n", language) is not None
+        return grammars.parse(b"\n", language) is not None
     except (ImportError, AttributeError, ValueError, TypeError, OSError):
         return False
 
 
 def check_embedder(settings: Settings) -> Finding:
-    """The embedder answers, and in which dimension."""
+    """Embed a query."""
     name, model = settings.penstock_embedder, model_of(settings)
     config = embedder_config(settings)
     config = replace(config, ollama_timeout=min(config.ollama_timeout, EMBEDDER_SECONDS))
@@ -175,7 +175,7 @@ def check_embedder(settings: Settings) -> Finding:
 
 
 def check_server(found: Database) -> Finding:
-    """PostgreSQL is new enough."""
+    """Compare the version of PostgreSQL."""
     version = found.state.server_version
     if int(version.partition(".")[0]) * 10_000 >= database.OLDEST_SERVER:
         return _ok("server", f"PostgreSQL {version}")
@@ -183,7 +183,7 @@ def check_server(found: Database) -> Finding:
 
 
 def check_vector(found: Database) -> Finding:
-    """The server has pgvector, and it is new enough."""
+    """Look for pgvector, and compare its version."""
     version, oldest = found.state.vector_version, ".".join(map(str, database.OLDEST_VECTOR))
     if version is None:
         return _failed("pgvector", "it is missing", f"install pgvector {oldest} or newer on the server")
@@ -193,7 +193,7 @@ def check_vector(found: Database) -> Finding:
 
 
 def check_migrations(found: Database) -> Finding:
-    """The database is at our revision."""
+    """Compare the revision of the database with ours."""
     state = found.state
     if state.behind:
         return _failed("migrations", f"at {state.current or 'nothing'}, not {state.head}", "run `penstock db upgrade`")
@@ -206,7 +206,7 @@ def check_migrations(found: Database) -> Finding:
 
 
 def check_workers(found: Database) -> Finding:
-    """Every stage has workers; local ones are called when there is work."""
+    """Look for a worker of every stage; local ones are called when there is work."""
     online = jobs.online(found.engine)
     missing = [stage for stage in Stage if not any(stage in worker.stages for worker in online)]
     if missing and found.settings.database_url is None:
@@ -219,7 +219,7 @@ def check_workers(found: Database) -> Finding:
 
 
 def check_jobs(found: Database) -> Finding:
-    """No job is blocked or stands still."""
+    """Look for jobs that are blocked or stand still."""
     active = jobs.listed(found.engine, JobFilter(statuses=tuple(ACTIVE)), limit=jobs.MAX_PAGE).jobs
     for job in active:
         if job.status == JobStatus.BLOCKED:

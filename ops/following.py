@@ -65,13 +65,10 @@ class Announcements:
         time.sleep(max(0.0, deadline - time.monotonic()))
 
     def _listen(self) -> None:
-        try:
-            connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-            connection.detach()  # a listening session must not go back to the pool
-            connection.exec_driver_sql("LISTEN " + CHANNEL)
-        except (SQLAlchemyError, psycopg.Error):
-            return
-        self._connection = connection
+        with suppress(SQLAlchemyError, psycopg.Error):  # without it, waiting is a look every so often
+            self._connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            self._connection.detach()  # a listening session must not go back to the pool
+            self._connection.exec_driver_sql("LISTEN " + CHANNEL)
 
     def _close(self) -> None:
         if self._connection is not None:

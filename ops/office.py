@@ -1,4 +1,4 @@
-"""The office of a process that submits and reads: the database, the queue's outbox and the embedders of the settings."""
+"""The office of a process that submits and reads, and the embedders: both as the settings say."""
 
 from __future__ import annotations
 

@@ -67,8 +67,9 @@ def _stage(row: Row[Any], stage: Stage) -> StageProgress:
 def _duration(row: Row[Any]) -> float | None:
     if row.started_at is None:
         return None
-    end = row.finished_at or datetime.now(UTC)
-    return round(max(0.0, (end - row.started_at).total_seconds()), 3)
+    end: datetime = row.finished_at or datetime.now(UTC)
+    started: datetime = row.started_at
+    return round(max(0.0, (end - started).total_seconds()), 3)
 
 
 def _message(row: Row[Any], stages: tuple[StageProgress, ...]) -> str:

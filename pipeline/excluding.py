@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterable
 
 VCS_FOLDERS: Final = frozenset({".git", ".hg", ".svn", ".bzr", ".jj", "_darcs", "CVS"})
 DEPENDENCY_FOLDERS: Final = frozenset(
@@ -85,12 +86,15 @@ def folder_reason(name: str) -> str:
     return f"in a cache folder ({name})" if name in CACHE_FOLDERS else ""
 
 
-def untracked_folder_reason(folder: Path) -> str:
+def untracked_folder_reason(folder: bytes) -> str:
     """Say why a folder in which git tracks nothing looks like build output or an environment; "" when it does not."""
-    if any((folder / marker).exists() for marker in ENVIRONMENT_MARKERS):
-        return f"in a virtual environment ({folder.name})"
-    if (folder / CACHE_MARKER).exists():
-        return f"in a cache folder ({folder.name})"
-    if any((folder.parent / sibling).exists() for sibling in BUILD_FOLDERS.get(folder.name, ())):
-        return f"in a build folder ({folder.name})"
-    return ""
+    above, _, name = os.fsdecode(folder).rpartition("/")
+    if _any_exists(f"{above}/{name}", ENVIRONMENT_MARKERS):
+        return f"in a virtual environment ({name})"
+    if _any_exists(f"{above}/{name}", (CACHE_MARKER,)):
+        return f"in a cache folder ({name})"
+    return f"in a build folder ({name})" if _any_exists(above, BUILD_FOLDERS.get(name, ())) else ""
+
+
+def _any_exists(folder: str, names: Iterable[str]) -> bool:
+    return any(os.path.lexists(f"{folder}/{name}") for name in names)

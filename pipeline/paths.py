@@ -94,7 +94,7 @@ def _check_folder(path: str, folder: Path) -> None:
         raise InvalidPath(f"{path} is not a directory: name the folder that holds the files")
     try:
         os.scandir(folder).close()
-        os.stat(folder / ".")  # noqa: PTH116 - pathlib drops the dot, which is what asks for the right to enter
+        os.stat(f"{folder}/.")  # noqa: PTH116 - pathlib drops the dot, which asks for the right to enter
     except OSError as error:
         raise _unreadable(path, error) from None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pipeline.errors import ScanRefused
@@ -17,7 +16,7 @@ from pipeline.walking import walk
 from pipeline.worktree import Found, list_work_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from pathlib import Path
 
 IGNORE_FILE: Final = b".penstockignore"
 SMALLEST_IN_MB: Final = 100_000
@@ -85,7 +84,7 @@ def list_files(root: Path, options: ScanOptions) -> Listing:
         folder = pending.pop()
         found = _find(top, folder, sieve)
         sieve.take(found)
-        pending += [nested for nested in found.nested if sieve.enters_repository(nested)]
+        pending += filter(sieve.enters_repository, (*found.submodules, *found.nested))
     if _identity(root) != identity:
         raise ScanRefused(f"{root} was replaced while its files were listed: index it again")
     return sieve.listing()
@@ -136,7 +135,7 @@ class _Sieve:
 
     def take(self, found: Found) -> None:
         """Judge all paths of `found`."""
-        self._note_tracked(found.tracked)
+        self._note_tracked(found)
         for path in found.tracked:
             self._judge(path, tracked=True)
         for path in found.untracked:
@@ -161,8 +160,8 @@ class _Sieve:
             return False
         return self.enters(path)
 
-    def _note_tracked(self, paths: Iterable[bytes]) -> None:
-        for folder in {path.rpartition(b"/")[0] for path in paths}:
+    def _note_tracked(self, found: Found) -> None:
+        for folder in {path.rpartition(b"/")[0] for path in found.tracked} | set(found.submodules):
             above = folder
             while above and above not in self._tracked_folders:
                 self._tracked_folders.add(above)
@@ -238,7 +237,7 @@ class _Sieve:
         shown = os.fsdecode(name)
         reason = folder_reason(shown)
         if not reason and path not in self._tracked_folders:
-            reason = untracked_folder_reason(Path(os.fsdecode(full)))
+            reason = untracked_folder_reason(full)
         if not reason and ignored(parent.rules, path, name, is_folder=True):
             reason = "ignored by .penstockignore"
         return Folder((*parent.rules, *self._rules(path)), reason, path)
@@ -250,7 +249,9 @@ class _Sieve:
 
     def _skip(self, path: bytes, reason: str) -> None:
         shown = path.decode(errors="backslashreplace")
-        self._skipped.setdefault(shown if len(path) <= LONGEST_PATH else f"{shown[: LONGEST_PATH // 4]}…", reason)
+        if len(shown.encode()) > LONGEST_PATH:
+            shown = f"{shown[: LONGEST_PATH // 4]}…"
+        self._skipped.setdefault(shown, reason)
 
 
 def _size_reason(size: int, limit: int) -> str:

@@ -31,11 +31,13 @@ _UNREADABLE = re.compile(rb"^warning: could not open directory '(.*?)/?': (.*)$"
 class Found:
     """The paths found in a folder, relative to it.
 
-    `nested` are the repositories inside, which have rules of their own; `unreadable` maps a folder to the reason.
+    `submodules` and `nested` (which git does not track) are the repositories inside, which have rules of their own;
+    `unreadable` maps a folder to the reason.
     """
 
     tracked: list[bytes] = field(default_factory=list)
     untracked: list[bytes] = field(default_factory=list)
+    submodules: list[bytes] = field(default_factory=list)
     nested: list[bytes] = field(default_factory=list)
     unreadable: dict[bytes, str] = field(default_factory=dict)
 
@@ -44,6 +46,7 @@ class Found:
         return Found(
             [prefix + path for path in self.tracked],
             [prefix + path for path in self.untracked],
+            [prefix + path for path in self.submodules],
             [prefix + path for path in self.nested],
             {prefix + path: reason for path, reason in self.unreadable.items()},
         )
@@ -79,9 +82,9 @@ def _parse(staged: bytes, others: subprocess.CompletedProcess[bytes], prefix: by
     found = Found()
     for record in staged.split(b"\0")[:-1]:
         kind, _, path = record.partition(b"\t")
-        (found.nested if kind.startswith(SUBMODULE) else found.tracked).append(path)
+        (found.submodules if kind.startswith(SUBMODULE) else found.tracked).append(path)
     for path in others.stdout.split(b"\0")[:-1]:
-        # Git names a repository that is no submodule, but lies inside, with a slash.
+        # Git names a repository inside with a slash.
         (found.nested if path.endswith(b"/") else found.untracked).append(path.removesuffix(b"/"))
     found.tracked = list(dict.fromkeys(found.tracked))  # an unmerged path has a record a side
     for folder, reason in _UNREADABLE.findall(others.stderr):

@@ -6,12 +6,8 @@ from typing import Final
 
 from pipeline.embedders import Passage
 
-FUNCTIONS: Final = tuple(
-    Passage(symbol, code.strip("\n"))
-    for symbol, code in (
-        (
-            "RetryPolicy.run",
-            """
+SOURCE: Final = r"""
+### RetryPolicy.run
 def run(self, operation):
     for attempt in range(self.max_attempts):
         try:
@@ -19,55 +15,31 @@ def run(self, operation):
         except TransientError:
             time.sleep(self.base_delay * 2 ** attempt)
     raise GaveUp(self.max_attempts)
-""",
-        ),
-        (
-            "hash_password",
-            """
+### hash_password
 def hash_password(password: str, salt: bytes) -> bytes:
     return hashlib.pbkdf2_hmac("sha256", password.encode(), salt, 600_000)
-""",
-        ),
-        (
-            "delete_expired_sessions",
-            """
+### delete_expired_sessions
 def delete_expired_sessions(db, now):
     with db.cursor() as cursor:
         cursor.execute("DELETE FROM sessions WHERE expires_at < %s", (now,))
         return cursor.rowcount
-""",
-        ),
-        (
-            "parse_iso_duration",
-            """
+### parse_iso_duration
 def parse_iso_duration(text: str) -> timedelta:
     match = DURATION.fullmatch(text)
     if match is None:
         raise ValueError(f"not a duration: {text}")
     return timedelta(days=int(match["days"] or 0), hours=int(match["hours"] or 0))
-""",
-        ),
-        (
-            "Inventory.reserve",
-            """
+### Inventory.reserve
 def reserve(self, sku: str, quantity: int) -> Reservation:
     if self.stock[sku] < quantity:
         raise OutOfStock(sku)
     self.stock[sku] -= quantity
     return Reservation(sku, quantity)
-""",
-        ),
-        (
-            "render_invoice_pdf",
-            """
+### render_invoice_pdf
 def render_invoice_pdf(invoice, template_path):
     html = Template(template_path.read_text()).render(invoice=invoice)
     return HTML(string=html).write_pdf()
-""",
-        ),
-        (
-            "levenshtein",
-            """
+### levenshtein
 def levenshtein(left: str, right: str) -> int:
     row = list(range(len(right) + 1))
     for i, a in enumerate(left, 1):
@@ -75,28 +47,16 @@ def levenshtein(left: str, right: str) -> int:
         for j, b in enumerate(right, 1):
             previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (a != b))
     return row[-1]
-""",
-        ),
-        (
-            "load_settings",
-            """
+### load_settings
 def load_settings(path: Path) -> Settings:
     with path.open("rb") as stream:
         values = tomllib.load(stream)
     return Settings(**values)
-""",
-        ),
-        (
-            "resize_thumbnail",
-            """
+### resize_thumbnail
 def resize_thumbnail(image, max_width=256):
     ratio = max_width / image.width
     return image.resize((max_width, round(image.height * ratio)))
-""",
-        ),
-        (
-            "TokenBucket.allow",
-            """
+### TokenBucket.allow
 def allow(self, now: float) -> bool:
     self.tokens = min(self.capacity, self.tokens + (now - self.updated) * self.rate)
     self.updated = now
@@ -104,11 +64,7 @@ def allow(self, now: float) -> bool:
         return False
     self.tokens -= 1
     return True
-""",
-        ),
-        (
-            "debounce",
-            """
+### debounce
 function debounce(callback, wait) {
   let timer = null;
   return (...args) => {
@@ -116,29 +72,17 @@ function debounce(callback, wait) {
     timer = setTimeout(() => callback(...args), wait);
   };
 }
-""",
-        ),
-        (
-            "fetchUserProfile",
-            """
+### fetchUserProfile
 async function fetchUserProfile(userId) {
   const response = await fetch(`/api/users/${userId}`);
   if (!response.ok) throw new HttpError(response.status);
   return response.json();
 }
-""",
-        ),
-        (
-            "validateEmail",
-            """
+### validateEmail
 function validateEmail(address) {
-  return /^[^@\\s]+@[^@\\s]+\\.[^@\\s]+$/.test(address);
+  return /^[^@\s]+@[^@\s]+\.[^@\s]+$/.test(address);
 }
-""",
-        ),
-        (
-            "groupBy",
-            """
+### groupBy
 export function groupBy(items, keyOf) {
   const groups = new Map();
   for (const item of items) {
@@ -148,28 +92,16 @@ export function groupBy(items, keyOf) {
   }
   return groups;
 }
-""",
-        ),
-        (
-            "ShoppingCart.total",
-            """
+### ShoppingCart.total
   total() {
     return this.lines.reduce((sum, line) => sum + line.price * line.quantity, 0);
   }
-""",
-        ),
-        (
-            "setCookie",
-            """
+### setCookie
 function setCookie(name, value, days) {
   const expires = new Date(Date.now() + days * 864e5).toUTCString();
   document.cookie = `${name}=${encodeURIComponent(value)}; expires=${expires}; path=/`;
 }
-""",
-        ),
-        (
-            "deepClone",
-            """
+### deepClone
 function deepClone(value) {
   if (Array.isArray(value)) return value.map(deepClone);
   if (value && typeof value === "object") {
@@ -177,36 +109,20 @@ function deepClone(value) {
   }
   return value;
 }
-""",
-        ),
-        (
-            "scrollToBottom",
-            """
+### scrollToBottom
 function scrollToBottom(element) {
   element.scrollTo({ top: element.scrollHeight, behavior: "smooth" });
 }
-""",
-        ),
-        (
-            "uploadAvatar",
-            """
+### uploadAvatar
 async function uploadAvatar(file, onProgress) {
   const body = new FormData();
   body.append("avatar", file);
   await axios.post("/api/avatar", body, { onUploadProgress: onProgress });
 }
-""",
-        ),
-        (
-            "formatCurrency",
-            """
+### formatCurrency
 const formatCurrency = (amount, currency = "EUR") =>
   new Intl.NumberFormat(undefined, { style: "currency", currency }).format(amount);
-""",
-        ),
-        (
-            "Server.Shutdown",
-            """
+### Server.Shutdown
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -215,11 +131,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	return s.listener.Close()
 }
-""",
-        ),
-        (
-            "LRU.evictOldest",
-            """
+### LRU.evictOldest
 func (c *LRU) evictOldest() {
 	entry := c.order.Back()
 	if entry != nil {
@@ -227,11 +139,7 @@ func (c *LRU) evictOldest() {
 		delete(c.items, entry.Value.(*item).key)
 	}
 }
-""",
-        ),
-        (
-            "ReadLines",
-            """
+### ReadLines
 func ReadLines(path string) ([]string, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -245,11 +153,7 @@ func ReadLines(path string) ([]string, error) {
 	}
 	return lines, scanner.Err()
 }
-""",
-        ),
-        (
-            "Worker.Heartbeat",
-            """
+### Worker.Heartbeat
 func (w *Worker) Heartbeat(ctx context.Context, every time.Duration) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
@@ -262,11 +166,7 @@ func (w *Worker) Heartbeat(ctx context.Context, every time.Duration) {
 		}
 	}
 }
-""",
-        ),
-        (
-            "ParseHeader",
-            """
+### ParseHeader
 func ParseHeader(line string) (key, value string, err error) {
 	i := strings.IndexByte(line, ':')
 	if i < 0 {
@@ -274,11 +174,7 @@ func ParseHeader(line string) (key, value string, err error) {
 	}
 	return textproto.TrimString(line[:i]), textproto.TrimString(line[i+1:]), nil
 }
-""",
-        ),
-        (
-            "BinarySearch",
-            """
+### BinarySearch
 func BinarySearch(sorted []int, wanted int) int {
 	low, high := 0, len(sorted)
 	for low < high {
@@ -291,11 +187,7 @@ func BinarySearch(sorted []int, wanted int) int {
 	}
 	return low
 }
-""",
-        ),
-        (
-            "GzipHandler",
-            """
+### GzipHandler
 func GzipHandler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		gz := gzip.NewWriter(w)
@@ -304,21 +196,13 @@ func GzipHandler(next http.Handler) http.Handler {
 		next.ServeHTTP(&gzipWriter{w, gz}, r)
 	})
 }
-""",
-        ),
-        (
-            "VerifySignature",
-            """
+### VerifySignature
 func VerifySignature(payload, signature, secret []byte) bool {
 	mac := hmac.New(sha256.New, secret)
 	mac.Write(payload)
 	return hmac.Equal(mac.Sum(nil), signature)
 }
-""",
-        ),
-        (
-            "Graph.TopologicalOrder",
-            """
+### Graph.TopologicalOrder
 func (g *Graph) TopologicalOrder() ([]Node, error) {
 	var order []Node
 	for len(g.ready) > 0 {
@@ -331,20 +215,15 @@ func (g *Graph) TopologicalOrder() ([]Node, error) {
 	}
 	return order, nil
 }
-""",
-        ),
-        (
-            "SendEmail",
-            """
+### SendEmail
 func (m *Mailer) SendEmail(to, subject, body string) error {
-	message := fmt.Sprintf("To: %s\\r\\nSubject: %s\\r\\n\\r\\n%s", to, subject, body)
+	message := fmt.Sprintf("To: %s\r\nSubject: %s\r\n\r\n%s", to, subject, body)
 	return smtp.SendMail(m.addr, m.auth, m.from, []string{to}, []byte(message))
 }
-""",
-        ),
-    )
+"""
+FUNCTIONS: Final = tuple(
+    Passage(*part.split("\n", 1)) for part in SOURCE.strip("\n").removeprefix("### ").split("\n### ")
 )
-
 QUERIES: Final = (
     ("try again with exponential back-off after a temporary failure", "RetryPolicy.run"),
     ("store passwords safely with a salted hash", "hash_password"),

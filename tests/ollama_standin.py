@@ -16,17 +16,19 @@ import sys
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, fields, replace
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Final, Self, TypedDict
+from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
 
+from tests.ollama_record import Ledger
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -64,67 +66,6 @@ class Fault:
     marker: str = ""
     status: int = HTTPStatus.INTERNAL_SERVER_ERROR
     error: str = "llama runner process has terminated: exit status 2"
-
-
-class Record(TypedDict):
-    """What the server has seen: `busy_seconds` is the time with a request in flight, `texts` counts by text hash."""
-
-    requests: int
-    passages: int
-    repeated: int
-    max_in_flight: int
-    busy_seconds: float
-    texts: dict[str, int]
-
-
-@dataclass(slots=True)
-class Ledger:
-    """Counts requests and passages, and clocks how busy the server is."""
-
-    texts: Counter[str] = field(default_factory=Counter)
-    sizes: list[int] = field(default_factory=list)
-    """The number of passages of each request, in order of arrival."""
-    in_flight: int = 0
-    max_in_flight: int = 0
-    busy_seconds: float = 0.0
-    _busy_since: float = 0.0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @contextmanager
-    def request(self, texts: list[str]) -> Iterator[None]:
-        """Count a request for as long as it is served."""
-        with self._lock:
-            self._enter(texts)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._leave()
-
-    def _enter(self, texts: list[str]) -> None:
-        self.sizes.append(len(texts))
-        self.texts.update(text_hash(text) for text in texts)
-        if self.in_flight == 0:
-            self._busy_since = time.monotonic()
-        self.in_flight += 1
-        self.max_in_flight = max(self.max_in_flight, self.in_flight)
-
-    def _leave(self) -> None:
-        self.in_flight -= 1
-        if self.in_flight == 0:
-            self.busy_seconds += time.monotonic() - self._busy_since
-
-    def record(self) -> Record:
-        """Return the record as JSON has it."""
-        with self._lock:
-            return Record(
-                requests=len(self.sizes),
-                passages=self.texts.total(),
-                repeated=self.texts.total() - len(self.texts),
-                max_in_flight=self.max_in_flight,
-                busy_seconds=self.busy_seconds,
-                texts=dict(self.texts),
-            )
 
 
 class OllamaStandin:
@@ -281,10 +222,10 @@ class Handler(BaseHTTPRequestHandler):
         with standin.slots:
             time.sleep(settings.request_delay + settings.passage_delay * len(texts))
         tokens = [WORD.findall(text) for text in texts]
-        if settings.context and (body.get("truncate") is False or settings.ignores_truncate):
-            if max(map(len, tokens), default=0) > settings.context:
-                self._error(HTTPStatus.BAD_REQUEST, TOO_LONG)
-                return
+        whole = body.get("truncate") is False or settings.ignores_truncate
+        if whole and settings.context and max(map(len, tokens), default=0) > settings.context:
+            self._error(HTTPStatus.BAD_REQUEST, TOO_LONG)
+            return
         tokens = [each[: settings.context or None] for each in tokens]
         dimension = body.get("dimensions")
         width = dimension if isinstance(dimension, int) else settings.dimension
@@ -338,19 +279,13 @@ def tags(settings: Settings) -> list[str]:
     return [name if ":" in name else f"{name}:latest" for name in settings.models]
 
 
-def text_hash(text: str) -> str:
-    """Return the name under which the record counts a text."""
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
 def vector(tokens: list[str], dimension: int, width: int) -> NDArray[np.float64]:
     """Return a bag of hashed words, cut to `width`, at unit length and rounded: similar texts get near vectors."""
     total = np.zeros(dimension, np.float64)
     for word, count in Counter(token.lower() for token in tokens).items() or (("", 1),):
         total += count**0.5 * word_vector(word, dimension)
     total = total[:width]
-    unit: NDArray[np.float64] = np.round(total / np.linalg.norm(total), 6)
-    return unit
+    return np.asarray(np.round(total / np.linalg.norm(total), 6), np.float64)
 
 
 @lru_cache(maxsize=20_000)

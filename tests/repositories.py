@@ -88,8 +88,8 @@ def _python_method(random: Random, noun: str) -> str:
 def _python_function(random: Random) -> str:
     verb, noun, other = random.choice(VERBS), random.choice(NOUNS), random.choice(NOUNS)
     return f'''
-def {verb}_{noun}_by_{other}({noun}s: dict[str, int], {other}: str, *, limit: int = {random.randint(1, 400)}) -> list[str]:
-    """Return the {noun}s that match the {other}, at most `limit`, in order of their {random.choice(NOUNS)}."""
+def {verb}_{noun}_by_{other}({noun}s: dict[str, int], {other}: str, limit: int = {random.randint(1, 400)}) -> list[str]:
+    """Return the {noun}s that match the {other}, at most `limit`, by their {random.choice(NOUNS)}."""
     chosen = sorted({noun}s, key={noun}s.__getitem__)
     if not chosen:
         raise LookupError(f"no {noun} to {verb} for {{{other}}}")

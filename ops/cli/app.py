@@ -87,6 +87,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+db = typer.Typer(help="Migrate the database, or see where it stands.")
+
 
 @app.callback(invoke_without_command=True)
 def penstock(

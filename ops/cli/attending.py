@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import typer
 
@@ -13,6 +13,7 @@ from ops.cli.reports import print_end
 from ops.cli.views import view_of
 from ops.following import follow
 from pipeline import jobs
+from pipeline.states import TERMINAL
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -29,9 +30,11 @@ def call_workers(desk: Desk) -> None:
         note("warning: no worker is online, so the job waits; start some, `penstock worker --help` says how")
 
 
-def attend(desk: Desk, job_id: UUID, *, as_json: bool, pauses: bool) -> None:
+def attend(desk: Desk, job_id: UUID, *, as_json: bool, pauses: bool) -> NoReturn:
     """Follow a job, print its end, and exit by its outcome; Ctrl-C pauses it when `pauses`, else it goes on alone."""
     try:
+        if jobs.status(desk.engine, job_id).status not in TERMINAL:
+            call_workers(desk)
         with view_of(Screen(stderr=True)) as view:
             job = follow(desk.engine, job_id, view)
     except KeyboardInterrupt:

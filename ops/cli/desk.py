@@ -70,7 +70,7 @@ def find_job(engine: Engine, text: str) -> UUID:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask before something is lost; a script must say `--yes`. Raises ValidationError, or Abort when the user says no."""
+    """Ask before something is lost; a script must say `--yes`. Raises ValidationError; Abort for a no."""
     if yes:
         return
     if not sys.stdin.isatty():

@@ -60,27 +60,34 @@ def index(
     )
     with opened() as desk:
         submission = jobs.submit(desk.office, request)
-        call_workers(desk)
         if background:
+            call_workers(desk)
             _print_submission(desk, submission, as_json=as_json)
             return
-        if submission.duplicate:
-            _say_duplicate(submission)
-        attend(desk, submission.job_id, as_json=as_json, pauses=not submission.duplicate)
+        ours = not submission.duplicate or _take_over(desk, submission)
+        attend(desk, submission.job_id, as_json=as_json, pauses=ours)
 
 
 def absolute(path: str) -> str:
-    """Return a path as the head wants it: `.`, `..` and links resolved; what cannot be is left for the head to refuse."""
+    """Return a path with `.`, `..` and links resolved; what cannot be resolved is left for the head to refuse."""
     try:
         return str(Path(path).resolve()) if path else path
     except (OSError, RuntimeError, ValueError):
         return path
 
 
-def _say_duplicate(submission: Submission) -> None:
+def _take_over(desk: Desk, submission: Submission) -> bool:
+    """Say whose job is followed; one that was paused goes on, for who asks to index does not want to wait for nothing."""
     from ops.cli.output import note
+    from pipeline import jobs
+    from pipeline.states import JobStatus
 
     note(submission.message)
+    if submission.status != JobStatus.PAUSED:
+        return False
+    note("it was paused and goes on now")
+    jobs.resume(desk.office, submission.job_id)
+    return True
 
 
 def _print_submission(desk: Desk, submission: Submission, *, as_json: bool) -> None:

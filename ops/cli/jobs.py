@@ -84,19 +84,16 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show where a job is."""
-    from ops.cli.attending import attend, call_workers
+    from ops.cli.attending import attend
     from ops.cli.desk import find_job, opened
     from ops.cli.output import emit
     from ops.cli.records import JobWithFiles
     from ops.cli.reports import print_job
     from pipeline import jobs
-    from pipeline.states import TERMINAL
 
     with opened() as desk:
         job = jobs.status(desk.engine, find_job(desk.engine, job_id))
         if follow:
-            if job.status not in TERMINAL:
-                call_workers(desk)
             attend(desk, job.job_id, as_json=as_json, pauses=False)
         notes = jobs.notes(desk.engine, job.job_id, files) if files else ()
     if not as_json:
@@ -127,9 +124,9 @@ def resume(job_id: JobId, *, background: Background = False, as_json: AsJson = F
 
     with opened() as desk:
         job = jobs.resume(desk.office, find_job(desk.engine, job_id))
-        call_workers(desk)
         if not background:
             attend(desk, job.job_id, as_json=as_json, pauses=True)
+        call_workers(desk)
     _print_control(job, f"job {job.job_id} goes on; follow it: penstock status {job.job_id} --follow", as_json=as_json)
 
 

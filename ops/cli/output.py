@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 PIPE_WIDTH: Final = 200
+TENTHS_BELOW: Final = 10
+MINUTE: Final = 60
+HOUR: Final = 60 * MINUTE
+DAY: Final = 24 * HOUR
 CONTROLS: Final = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)], "\N{REPLACEMENT CHARACTER}")
 """Everything that could steer a terminal, but for tabs and newlines."""
 
@@ -61,12 +65,14 @@ def emit_error(code: str, message: str) -> None:
 
 def duration(seconds: float) -> str:
     """Return a span of time as people say it: 0.4 s, 42 s, 3 min 05 s, 2 h 10 min."""
-    if seconds < 10:
+    whole = round(seconds)
+    if whole < TENTHS_BELOW:
         return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 1:
-        return f"{rest} s"
-    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+    if whole < MINUTE:
+        return f"{whole} s"
+    if whole < HOUR:
+        return f"{whole // MINUTE} min {whole % MINUTE:02} s"
+    return f"{whole // HOUR} h {whole % HOUR // MINUTE:02} min"
 
 
 def ago(moment: datetime | None) -> str:
@@ -74,5 +80,5 @@ def ago(moment: datetime | None) -> str:
     if moment is None:
         return "never"
     seconds = max(0.0, (datetime.now(UTC) - moment).total_seconds())
-    days = int(seconds // 86_400)
+    days = int(seconds // DAY)
     return f"{days} days ago" if days > 1 else f"{duration(seconds)} ago"

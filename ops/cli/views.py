@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.progress import TaskID
 
-    from ops.following import View
     from pipeline.records import Job, StageProgress
     from pipeline.states import JobStatus
 
@@ -77,8 +76,7 @@ class Bars(Progress):
         """Move the bars to where the job is."""
         for stage in job.stages:
             self._move(stage)
-        whole = {"completed": job.progress_percentage, "total": 100, "rate": _left(job)}
-        self.update(self._tasks_of["all"], **whole)
+        self.update(self._tasks_of["all"], completed=job.progress_percentage, total=100, rate=_left(job))
         self._words = Text(clean(job.progress_message))
 
     def say(self, text: str) -> None:

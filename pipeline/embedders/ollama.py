@@ -77,16 +77,16 @@ class Pace:
         self._shortest_refused: int | None = None
 
     def took(self, whole: Sequence[str], count: int) -> None:
-        """A request of `count` passages passed, `whole` of them uncut: dare one passage more."""
+        """Note that a request of `count` passages passed, `whole` of them uncut: dare one passage more."""
         self.size = min(self._most, max(self.size, count + 1))
         self._longest_taken = max(self._longest_taken, *map(len, whole), 0)
 
     def failed(self, count: int) -> None:
-        """A request of `count` passages was too much: halve."""
+        """Note that a request of `count` passages was too much: halve."""
         self.size = max(1, min(self.size, count // 2))
 
     def refused(self, text: str) -> None:
-        """A passage was longer than the model's context."""
+        """Note that a text was longer than the model's context."""
         self._shortest_refused = min(len(text), self._shortest_refused or len(text))
 
     def too_long(self, text: str) -> bool:

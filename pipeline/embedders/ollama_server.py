@@ -129,7 +129,7 @@ class OllamaServer:
                     return
                 answer = Refusal(Why.BROKEN, fault)
             refusal = answer
-            if answer.why is Why.TIMEOUT:
+            if answer.why in (Why.TIMEOUT, Why.REJECTED):
                 break
         raise self.given_up(refusal)
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from pipeline.chunking import chunk as chunks_of
 from pipeline.embedding import content_hash
-from pipeline.errors import BatchMoved, FileSkipped, JobStopped
+from pipeline.errors import FileSkipped
 from pipeline.languages import language_of
 from pipeline.reading import SourceText, read
 from pipeline.records import Outcome
-from pipeline.states import WORKING, BatchStage, Stage
+from pipeline.stages.workbench import due
+from pipeline.states import BatchStage, Stage
 from pipeline.store import batches, embeddings, files, progress
 from pipeline.store.batches import FileResult
 from pipeline.store.embeddings import StagedChunk
@@ -51,20 +52,11 @@ def chunk(bench: Workbench, subject: str, delivery: Delivery) -> ChunkReport:
     """
     started = time.monotonic()
     with bench.engine.connect() as connection:
-        batch = expect(batches.load(connection, int(subject)), BatchStage.CHUNK)
+        batch = due(connection, subject, BatchStage.CHUNK)
         known = {} if batch.force else _hashes(connection, batch)
     results, staged = _read_all(bench, batch, known)
     _commit(bench, batch, results, staged, delivery, started)
     return _report(batch, results, len(staged), time.monotonic() - started)
-
-
-def expect(batch: Batch, stage: BatchStage) -> Batch:
-    """Return the batch when it is due for this stage and its job runs; raises BatchMoved or JobStopped."""
-    if batch.stage != stage:
-        raise BatchMoved(f"batch {batch.batch_id} is due for {batch.stage}, not for {stage}")
-    if batch.status not in WORKING:
-        raise JobStopped(f"job {batch.job_id} is {batch.status}")
-    return batch
 
 
 def _hashes(connection: Connection, batch: Batch) -> dict[str, bytes]:

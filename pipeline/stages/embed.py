@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pipeline.embedding import requests
 from pipeline.errors import DimensionChanged, JobStopped, StagedRowsLost
 from pipeline.records import Outcome
-from pipeline.stages.chunk import expect
+from pipeline.stages.workbench import due
 from pipeline.states import BatchStage, JobStatus, Stage
 from pipeline.store import batches, embeddings, jobs, progress, repositories
 from pipeline.store.engine import redoable
@@ -60,7 +60,7 @@ def embed(bench: Workbench, subject: str, delivery: Delivery) -> EmbedReport:
     """
     started = time.monotonic()
     with bench.engine.connect() as connection:
-        batch = expect(batches.load(connection, int(subject)), BatchStage.EMBED)
+        batch = due(connection, subject, BatchStage.EMBED)
         if embeddings.count_staged(connection, batch.batch_id) != batch.chunk_count:
             raise StagedRowsLost(f"batch {batch.batch_id} lost its staged chunks")
         model = repositories.newest_model(connection, batch.embedder, batch.model)

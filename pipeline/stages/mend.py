@@ -13,6 +13,7 @@ from pipeline.errors import (
     DimensionChanged,
     EmbedderUnavailable,
     JobStopped,
+    PenstockError,
     ScanRefused,
     StagedRowsLost,
 )
@@ -48,7 +49,7 @@ def mend(bench: Workbench, stage: Stage, subject: str, delivery: Delivery, error
     with redoable(bench.engine) as connection:
         if isinstance(error, BatchMoved | JobStopped):
             delivery.complete(connection)
-            return Mended("dropped", str(error))
+            return Mended("dropped", clean(error))
         if isinstance(error, DBAPIError) and error.connection_invalidated:
             # The server went away, which is no fault of the batch.
             delivery.postpone(connection, BACKOFF[0])
@@ -69,7 +70,7 @@ def _block(
     jobs.move(
         connection, batch.job_id, JobStatus.BLOCKED, "blocked", sources=(JobStatus.RUNNING,), blocked_reason=clean(error)
     )
-    return Mended("blocked", str(error))
+    return Mended("blocked", clean(error))
 
 
 def _fail_scan(bench: Workbench, connection: Connection, subject: str, delivery: Delivery, error: BaseException) -> Mended:
@@ -82,13 +83,13 @@ def _fail_scan(bench: Workbench, connection: Connection, subject: str, delivery:
             return _again(connection, delivery, failures, error)
     delivery.complete(connection)
     finish.fail(bench, connection, UUID(subject), delivery, clean(error), type(error).__name__)
-    return Mended("failed job", str(error))
+    return Mended("failed job", clean(error))
 
 
 def _again(connection: Connection, delivery: Delivery, failures: int, error: BaseException) -> Mended:
     delay = BACKOFF[min(failures, len(BACKOFF)) - 1]
     delivery.postpone(connection, delay)
-    return Mended(f"again in {delay} s", str(error))
+    return Mended(f"again in {delay} s", clean(error))
 
 
 def _mend_batch(
@@ -101,11 +102,11 @@ def _mend_batch(
         repositories.add_model(connection, batch.embedder, batch.model, error.dimension)
         delivery.complete(connection)
         finish.fail(bench, connection, batch.job_id, delivery, clean(error), type(error).__name__)
-        return Mended("failed job", str(error))
+        return Mended("failed job", clean(error))
     failures = batches.count_failure(connection, batch_id, BatchStage(stage), clean(error))
     if failures < bench.limits.max_failures:
         return _again(connection, delivery, failures, error)
-    return isolate(bench, connection, stage, batch, delivery, f"{type(error).__name__}: {clean(error)}")
+    return isolate(bench, connection, stage, batch, delivery, clean(error))
 
 
 def _back_to_chunk(
@@ -117,7 +118,7 @@ def _back_to_chunk(
     )
     _resend(connection, batch, delivery, batch.batch_id)
     progress.advance(connection, batch.job_id, withdrawn(stage, batch), Clock(stage, 0.0))
-    return Mended("back to chunk", str(error))
+    return Mended("back to chunk", clean(error))
 
 
 def _resend(connection: Connection, batch: Batch, delivery: Delivery, *batch_ids: int) -> None:
@@ -185,7 +186,11 @@ def give_up_on(bench: Workbench, stage: Stage, subject: str, delivery: Delivery)
 
 
 def clean(error: BaseException) -> str:
-    """Return an error's text as the database can hold it: no NUL, no lone surrogate, at most 2,000 characters."""
-    return str(error).replace("\x00", "\\0").encode("utf-8", "backslashreplace").decode()[:2_000]
-
-
+    """Return an error in words that the database can hold: no NUL, no lone surrogate, at most 2,000 characters."""
+    text = str(error)
+    if isinstance(error, DBAPIError):
+        # Its own text goes on with the statement and the row, which hold contents of files.
+        text = f"{type(error.orig).__name__}: {error.orig}".partition("\n")[0]
+    elif not isinstance(error, PenstockError):
+        text = f"{type(error).__name__}: {text}"
+    return text.replace("\x00", "\\0").encode("utf-8", "backslashreplace").decode()[:2_000]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from pipeline.batching import Batcher, Changed, Removed, changes
+from pipeline.batching import Batcher, Changed, Removed, Unchanged, changes
 from pipeline.errors import BatchMoved, JobStopped, ScanRefused
 from pipeline.records import Outcome
 from pipeline.scanning import Listing, ScanOptions, list_files
@@ -61,7 +61,7 @@ class Scan:
     committed_at: float = field(default_factory=time.monotonic)
     totals: Progress = field(default_factory=Progress)
 
-    def take(self, change: Change) -> None:
+    def take(self, change: Changed | Unchanged) -> None:
         """Take one path into the next commit."""
         entry = change.entry
         if isinstance(change, Changed):
@@ -77,9 +77,11 @@ class Scan:
         """Add to the counters of the next commit."""
         self.added = replace(self.added, **{name: getattr(self.added, name) + more for name, more in deltas.items()})
 
-    def due(self) -> bool:
-        """Return whether it is time to commit."""
-        return self.batcher.full or time.monotonic() - self.committed_at > COMMIT_EVERY
+    def has_room(self, change: Changed | Unchanged) -> bool:
+        """Return whether the next commit takes this path, too: its batch is not full, and it is not overdue."""
+        if time.monotonic() - self.committed_at > COMMIT_EVERY:
+            return False
+        return not isinstance(change, Changed) or self.batcher.fits(change.entry)
 
     def commit(self, cursor: str | None) -> None:
         """Commit what was taken, with the cursor, and let batches into the window."""
@@ -199,13 +201,15 @@ def _begin(work: Scan, listing: Listing) -> None:
 
 def _run(work: Scan, listing: Listing, *, force: bool) -> list[str]:
     removed = []
+    taken = work.cursor
     for change in _beyond(work, listing, force=force):
         if isinstance(change, Removed):
             removed.append(change.path)
             continue
+        if not work.has_room(change):
+            work.commit(taken)
         work.take(change)
-        if work.due():
-            work.commit(change.entry.path)
+        taken = change.entry.path
     return removed
 
 

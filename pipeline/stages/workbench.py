@@ -1,11 +1,12 @@
-"""What every stage works with: the pool, the limits and the embedders; and the window that lets batches in."""
+"""What every stage works with: the pool, the limits and the embedders; the batch that is due; the window that lets batches in."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.states import Stage
+from pipeline.errors import BatchMoved, JobStopped
+from pipeline.states import WORKING, BatchStage, Stage
 from pipeline.store import batches, jobs
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pipeline.embedders import Embedder
     from pipeline.records import Limits
     from pipeline.stages.delivery import Outbox
+    from pipeline.store.batches import Batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +47,13 @@ class Workbench:
         for batch_id, stage in batches.in_flight(connection, job_id):
             outbox.send(connection, stage, str(batch_id))
         self.let_in(connection, job_id, outbox)
+
+
+def due(connection: Connection, subject: str, stage: BatchStage) -> Batch:
+    """Return the batch of a message; raises BatchMoved when it is not due for this stage, JobStopped when its job rests."""
+    batch = batches.load(connection, int(subject))
+    if batch.stage != stage:
+        raise BatchMoved(f"batch {subject} is due for {batch.stage}, not for {stage}")
+    if batch.status not in WORKING:
+        raise JobStopped(f"job {batch.job_id} is {batch.status}")
+    return batch

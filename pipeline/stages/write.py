@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pipeline.errors import StagedRowsLost
 from pipeline.records import Outcome
 from pipeline.stages import finish
-from pipeline.stages.chunk import expect
+from pipeline.stages.workbench import due
 from pipeline.states import BatchStage, Stage
 from pipeline.store import batches, files, progress, repositories
 from pipeline.store.engine import redoable
@@ -40,7 +40,7 @@ def write(bench: Workbench, subject: str, delivery: Delivery) -> WriteReport:
     """
     started = time.monotonic()
     with redoable(bench.engine) as connection:
-        batch = expect(batches.load(connection, int(subject)), BatchStage.WRITE)
+        batch = due(connection, subject, BatchStage.WRITE)
         model = repositories.newest_model(connection, batch.embedder, batch.model)
         written = files.replace(
             connection, batch.repository_id, batch.batch_id, model.id if model else None, batch.results

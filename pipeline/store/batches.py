@@ -168,11 +168,16 @@ def let_in(connection: Connection, job_id: UUID, window: int) -> list[int]:
 
 
 def in_flight(connection: Connection, job_id: UUID) -> list[tuple[int, Stage]]:
-    """Return the batches of a job between chunk and write, each with the stage that is due."""
+    """Return the batches of a job between chunk and write, each with the stage that is due.
+
+    They stay where they are until the transaction ends; one that is being moved this moment is left out, so that nobody
+    sends its old stage's message again.
+    """
     rows = connection.execute(
         select(batches.c.id, batches.c.stage)
         .where(batches.c.job_id == job_id, batches.c.stage.in_(IN_FLIGHT))
         .order_by(batches.c.sequence)
+        .with_for_update(read=True, skip_locked=True)
     )
     return [(row.id, Stage(row.stage)) for row in rows]
 

@@ -30,6 +30,7 @@ def connect(url: str, *, pool_size: int = 4, application_name: str = "penstock")
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=True,
+        hide_parameters=True,
         connect_args={"application_name": application_name, "connect_timeout": 10},
     )
     event.listen(engine, "connect", _register_types)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CHANNEL: Final = "penstock_jobs"
 ADMISSION_LOCK: Final = 0x70656E01
 CLOCK: Final = func.clock_timestamp()
-STAMPS: Final = {
+STAMPS: Final[dict[JobStatus, dict[str, object]]] = {
     JobStatus.PAUSED: {"paused_at": CLOCK},
     JobStatus.CANCELLED: {"cancelled_at": CLOCK, "finished_at": CLOCK},
     JobStatus.COMPLETED: {"completed_at": CLOCK, "finished_at": CLOCK, "progress_percentage": 100},
@@ -106,7 +106,7 @@ def page(connection: Connection, wanted: JobFilter, limit: int, offset: int) -> 
 
 
 def _conditions(wanted: JobFilter) -> list[ColumnElement[bool]]:
-    conditions = []
+    conditions: list[ColumnElement[bool]] = []
     if wanted.statuses:
         conditions.append(jobs.c.status.in_(wanted.statuses))
     if wanted.project_id is not None:

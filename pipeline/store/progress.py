@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Double, Interval, case, cast, func, literal, select, update
 
@@ -90,7 +90,7 @@ def _clocked(clock: Clock) -> dict[str, ColumnElement[object]]:
     return {seconds: jobs.c[seconds] + clock.seconds, started: func.coalesce(jobs.c[started], first), ended: NOW}
 
 
-def _due(moment: ColumnElement[object], interval: ColumnElement[object]) -> ColumnElement[bool]:
+def _due(moment: ColumnElement[Any], interval: ColumnElement[Any]) -> ColumnElement[bool]:
     return moment.is_(None) | (moment < NOW - interval)
 
 

@@ -9,7 +9,7 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from sqlalchemy import text
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 PENSTOCK: Final = (sys.executable, "-P", "-m", "ops.cli")
 PATIENCE: Final = 90.0
+T = TypeVar("T")
 POLL: Final = 0.01
 
 # The worker process that holds a message of a stage at this moment.
@@ -39,7 +40,7 @@ WHERE q.queue_name = :stage AND q.state = 'consumed' LIMIT 1
 """)
 
 
-def eventually[T](question: Callable[[], T], patience: float = PATIENCE) -> T:
+def eventually(question: Callable[[], T], patience: float = PATIENCE) -> T:
     """Return the first true answer to a question that is asked again and again; fail after `patience` seconds."""
     deadline = time.monotonic() + patience
     while not (answer := question()):

@@ -10,7 +10,7 @@ import argparse
 import os
 import signal
 import sys
-from threading import Event, main_thread
+from threading import Event
 from typing import TYPE_CHECKING, Final
 
 import dramatiq
@@ -87,8 +87,7 @@ def serve(broker: LeaseBroker, threads: int) -> None:
     worker = dramatiq.Worker(broker, worker_threads=threads, worker_timeout=200)
     worker.start()
     say("ready")
-    while main_thread().is_alive() and not ending.wait(0.1):
-        pass
+    ending.wait()
     worker.stop()
 
 

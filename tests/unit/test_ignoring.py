@@ -22,7 +22,28 @@ if TYPE_CHECKING:
 
 NAMES = ("a", "b", "ab", "foo", "a.py", "b.txt", "é", "a b", "-", "[x]", "!q", "#h", "a\\b", " s", "t ")
 TOKENS = (
-    *("a", "b", "foo", ".py", "*", "**", "?", "??", "/", "/", "**/", "/**", "é", " ", "\\ ", "!", "#", "-", "\\a", "\\*"),
+    *(
+        "a",
+        "b",
+        "foo",
+        ".py",
+        "*",
+        "**",
+        "?",
+        "??",
+        "/",
+        "/",
+        "**/",
+        "/**",
+        "é",
+        " ",
+        "\\ ",
+        "!",
+        "#",
+        "-",
+        "\\a",
+        "\\*",
+    ),
     *("[ab]", "[!a]", "[^b-z]", "[[:alpha:]]", "[]a]", "[a-]", "[", "\\", "[\\]a]", "[[:foo:]]", "[a-c-e]", "[[:]"),
 )
 PATTERNS = st.builds(
@@ -66,7 +87,8 @@ def test_the_walk_finds_what_git_finds(
     for path in sorted(paths):
         if not any((work_tree / above).is_file() for above in Path(path).parents):
             (work_tree / path).parent.mkdir(parents=True, exist_ok=True)
-            (work_tree / path).is_dir() or (work_tree / path).touch()
+            if not (work_tree / path).is_dir():
+                (work_tree / path).touch()
     for folder, patterns in rules.items():
         if (work_tree / folder).is_dir():
             (work_tree / folder / ".gitignore").write_bytes("\n".join(patterns).encode())

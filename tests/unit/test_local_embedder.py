@@ -83,7 +83,7 @@ def test_every_process_gives_the_same_vectors(seed: str) -> None:
     """Vectors do not depend on the process, whatever its hash seed, bit by bit (R44)."""
     environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", PRINT_VECTORS]
-    printed = subprocess.run(command, env=environment, capture_output=True, check=True, text=True).stdout  # noqa: S603
+    printed = subprocess.run(command, env=environment, capture_output=True, check=True, text=True).stdout
     assert printed == LocalEmbedder().embed(FUNCTIONS).vectors.tobytes().hex()
 
 
@@ -93,7 +93,8 @@ def test_every_process_gives_the_same_vectors(seed: str) -> None:
 def test_any_text_has_a_unit_vector(content: str) -> None:
     """Passages without a word get a vector too, finite and of unit length (R51)."""
     vectors = LocalEmbedder().embed([Passage("", content)]).vectors
-    assert (vectors.shape, vectors.dtype) == ((1, DIMENSION), np.float32)
+    assert vectors.shape == (1, DIMENSION)
+    assert vectors.dtype == np.float32
     assert np.linalg.norm(vectors[0]) == pytest.approx(1)
 
 

@@ -6,14 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ops.cli.app import app
+from ops.cli.app import db
 from ops.cli.options import AsJson, Yes
 
 if TYPE_CHECKING:
     from ops.database import MigrationStatus
-
-db = typer.Typer(help="Migrate the database, or see where it stands.")
-app.add_typer(db, name="db")
 
 
 @db.command()
