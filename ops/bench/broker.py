@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final
 
 import dramatiq
 import psycopg
-from dramatiq.broker import Broker
 from dramatiq_pg import PostgresBroker, generate_init_sql
 from psycopg.sql import SQL, Identifier
 from sqlalchemy import make_url
@@ -28,6 +27,8 @@ from pipeline.store.engine import connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from dramatiq.broker import Broker
 
 PROCESSES: Final = 2
 THREADS: Final = 4
@@ -94,7 +95,7 @@ def measure(name: str, url: str, noops: int, tasks: int) -> Result:
     noop, task = declare(BROKERS[name](url))
     try:
         drain(url, noop, PROCESSES)  # they have started
-        rates = [drain(url, noop, noops), drain(url, task, tasks)]
+        rates = drain(url, noop, noops), drain(url, task, tasks)
     finally:
         for worker in workers:
             worker.terminate()

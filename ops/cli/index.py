@@ -77,7 +77,7 @@ def absolute(path: str) -> str:
 
 
 def _take_over(desk: Desk, submission: Submission) -> bool:
-    """Say whose job is followed; one that was paused goes on, for who asks to index does not want to wait for nothing."""
+    """Say whose job is followed, and True when it is ours now: a paused one goes on, or we would wait for nothing."""
     from ops.cli.output import note
     from pipeline import jobs
     from pipeline.states import JobStatus

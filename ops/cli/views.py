@@ -60,12 +60,12 @@ class Bars(Progress):
 
     def __init__(self, screen: Screen) -> None:
         self._words = Text()
-        columns = ("{task.description:>8}", "{task.percentage:>3.0f} %", "{task.fields[count]}", "{task.fields[rate]}")
+        columns = ("{task.description:>8}", "{task.fields[share]:>5}", "{task.fields[count]}", "{task.fields[rate]}")
         head, *tail = map(TextColumn, columns)
         super().__init__(head, BarColumn(), *tail, console=screen, transient=True)
         self._tasks_of: dict[str, TaskID] = {}
         for name in (*Stage, "all"):
-            self._tasks_of[name] = self.add_task(name, total=None, count="", rate="")
+            self._tasks_of[name] = self.add_task(name, total=None, share="", count="", rate="")
 
     def get_renderables(self) -> Iterable[RenderableType]:
         """Return the bars and the words."""
@@ -76,7 +76,9 @@ class Bars(Progress):
         """Move the bars to where the job is."""
         for stage in job.stages:
             self._move(stage)
-        self.update(self._tasks_of["all"], completed=job.progress_percentage, total=100, rate=_left(job))
+        percentage = job.progress_percentage
+        whole = self._tasks_of["all"]
+        self.update(whole, completed=percentage, total=100, share=f"{percentage:.0f} %", rate=_left(job))
         self._words = Text(clean(job.progress_message))
 
     def say(self, text: str) -> None:
@@ -85,7 +87,8 @@ class Bars(Progress):
 
     def _move(self, stage: StageProgress) -> None:
         task = self._tasks_of[stage.stage]
-        self.update(task, completed=stage.done, total=stage.total, count=_count(stage))
+        share = f"{100 * stage.done / stage.total:.0f} %" if stage.total else ""
+        self.update(task, completed=stage.done, total=stage.total, share=share, count=_count(stage))
         speed = self._tasks[task].speed
         self.update(task, rate=f"{speed:,.0f}/s" if speed else "")
 

@@ -49,8 +49,8 @@ SEARCH: Final = """
 WITH wanted AS NOT MATERIALIZED (
     SELECT c.id, c.embedding, c.lexemes, c.model_id FROM penstock.chunks c
     WHERE c.repository_id = ANY(:repositories)
-        AND (cardinality(:languages) = 0 OR c.language = ANY(:languages))
-        AND (cardinality(:kinds) = 0 OR c.kind = ANY(:kinds))
+        AND (CAST(:languages AS text[]) = '{}' OR c.language = ANY(:languages))
+        AND (CAST(:kinds AS text[]) = '{}' OR c.kind = ANY(:kinds))
         AND (CAST(:pattern AS text) IS NULL OR EXISTS (
             SELECT FROM penstock.files f WHERE f.id = c.file_id AND f.path ~ :pattern))
 ), near AS (

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from threading import Event
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import dramatiq
 from dramatiq.middleware import CurrentMessage, Retries
@@ -38,8 +38,7 @@ def declare(broker: LeaseBroker, engine: Engine) -> None:
 
         @dramatiq.actor(broker=broker, actor_name=stage, queue_name=stage)
         def work(subject: str, stage: Stage = stage) -> None:
-            message: LeasedMessage = CurrentMessage.get_current_message()
-            act(engine, message, stage, subject)
+            act(engine, cast("LeasedMessage", CurrentMessage.get_current_message()), stage, subject)
 
 
 def act(engine: Engine, message: LeasedMessage, stage: Stage, subject: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from threading import Event
 from time import monotonic
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import dramatiq
 import pytest
@@ -13,7 +13,6 @@ from dramatiq.middleware import CurrentMessage, Retries
 from sqlalchemy import make_url, text
 
 from actors.broker import LeaseBroker
-from actors.lease import LeasedMessage
 from pipeline.errors import LeaseLost, ValidationError
 from pipeline.states import Stage
 from pipeline.store import messages
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from sqlalchemy import Engine
+
+    from actors.lease import LeasedMessage
 
 T = TypeVar("T")
 ROWS: Final = text("SELECT state, deliveries, error FROM dramatiq.queue ORDER BY seq")
@@ -170,7 +171,7 @@ def test_a_failed_attempt_is_made_again(broker: LeaseBroker, run: Callable[[], d
 
     @dramatiq.actor(broker=broker, min_backoff=1, max_backoff=1)
     def fails_twice() -> None:
-        counts.append(CurrentMessage.get_current_message().deliveries)
+        counts.append(cast("LeasedMessage", CurrentMessage.get_current_message()).deliveries)
         if len(counts) < 3:
             message = "a NUL \0 and a lone \ud800 are no reason to lose a message"
             raise RuntimeError(message)
@@ -293,13 +294,19 @@ def test_a_stolen_message_rolls_the_effect_back(engine: Engine, broker: LeaseBro
     send(engine, Stage.CHUNK, "1")
     message = take(broker, Stage.CHUNK)
     execute(engine, "UPDATE dramatiq.queue SET claim = nextval('dramatiq.claims')")
-    with pytest.raises(LeaseLost), engine.begin() as connection:
-        connection.execute(text("INSERT INTO effects VALUES ('1')"))
-        message.complete(connection)
+    with pytest.raises(LeaseLost):
+        do(engine, message)
     with engine.connect() as connection:
         assert connection.scalar(text("SELECT count(*) FROM effects")) == 0
     with pytest.raises(LeaseLost), engine.begin() as connection:
         message.postpone(connection, 1)
+
+
+def do(engine: Engine, message: LeasedMessage) -> None:
+    """Have an effect as a stage has it: in one transaction with the completion of its message."""
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO effects VALUES ('1')"))
+        message.complete(connection)
 
 
 def test_a_retry_does_not_make_a_completed_message_again(engine: Engine, broker: LeaseBroker) -> None:
@@ -341,7 +348,7 @@ def test_a_claim_whose_answer_was_lost_comes_back(
     assert broker.execute(held.finish)
 
 
-def test_a_message_delivered_too_often_is_rejected(engine: Engine, broker: LeaseBroker) -> None:
+def test_a_message_delivered_too_often_is_rejected(engine: Engine) -> None:
     """The back-stop against a message that kills whoever takes it (R34)."""
     send(engine, Stage.CHUNK, "1")
     execute(

@@ -66,7 +66,7 @@ class Worker:
     def kill(self) -> None:
         """End it without a chance to tidy up."""
         self.process.kill()
-        self.process.wait()
+        self.process.communicate()
 
     def end(self) -> int:
         """End it as an operator does, and return its exit status."""
@@ -114,7 +114,7 @@ def effects(engine: Engine) -> dict[str, int]:
     with engine.connect() as connection:
         rows = connection.execute(text("SELECT stage || ' ' || subject, deliveries FROM effects")).all()
     assert max(Counter(key for key, _ in rows).values(), default=1) == 1
-    return {key: deliveries for key, deliveries in rows}
+    return {str(key): int(deliveries) for key, deliveries in rows}
 
 
 def until(look: Callable[[], T | None]) -> T:
@@ -137,7 +137,7 @@ def left(engine: Engine) -> Sequence[int]:
 
 
 def test_a_killed_worker_gives_its_message_back(shop: Engine) -> None:
-    """kill -9 within the open transaction: it is rolled back, and another worker does it, within 10 s (R33)."""
+    """A kill -9 within the open transaction: it is rolled back, and another worker does it, within 10 s (R33)."""
     with working(shop) as (first,):
         send(shop, "hang")
         first.says("hanging")
