@@ -85,6 +85,7 @@ class LeaseBroker(PostgresBroker):  # type: ignore[misc]  # dramatiq-pg is not t
         self._threads = threads
         self._engine = engine
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._claims: Connection | None = None
         self._lifeline: Lifeline | None = None
         self._starting = Lock()
         self.add_middleware(_Shutter(self.hands))
@@ -144,6 +145,7 @@ class LeaseBroker(PostgresBroker):  # type: ignore[misc]  # dramatiq-pg is not t
 
     def close(self) -> None:
         """End the service thread, which strikes this process from the list of workers."""
+        self._drop_claims()
         if self._lifeline:
             self._lifeline.end(timeout=5)
             self._lifeline = None
@@ -168,9 +170,15 @@ class LeaseBroker(PostgresBroker):  # type: ignore[misc]  # dramatiq-pg is not t
     # --- what the consumers ask ---
 
     def claim(self, queues: Sequence[str], count: int) -> list[LeasedMessage]:
-        """Take up to `count` messages for this process. Raises Dramatiq's ConnectionError."""
-        leases = self.execute(partial(messages.claim, queues=queues, count=count, worker_id=self.worker_id))
-        return [LeasedMessage(lease) for lease in leases]
+        """Take up to `count` messages for this process, one caller at a time. Raises Dramatiq's ConnectionError."""
+        try:
+            with _reaching():
+                if self._claims is None:
+                    self._claims = self._autocommit.connect()  # kept: an idle process asks every second
+                return [LeasedMessage(lease) for lease in messages.claim(self._claims, queues, count, self.worker_id)]
+        except BrokerConnectionError:
+            self._drop_claims()
+            raise
 
     def execute(self, statement: Callable[[Connection], T]) -> T:
         """Run one statement in a transaction of its own. Raises Dramatiq's ConnectionError."""
@@ -187,6 +195,11 @@ class LeaseBroker(PostgresBroker):  # type: ignore[misc]  # dramatiq-pg is not t
                 if monotonic() > deadline:
                     raise
             sleep(RETRY_SECONDS)
+
+    def _drop_claims(self) -> None:
+        if self._claims is not None:
+            self._claims.close()
+            self._claims = None
 
     def _lifeline_of_process(self) -> Lifeline:
         with self._starting:

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 from pipeline import describing, estimating, paths
 from pipeline.errors import InvalidStatus, JobNotFound, RepositoryNotFound, ValidationError
 from pipeline.records import FileNote, JobPage, Repository, Submission, Worker
-from pipeline.states import JobStatus, Stage
+from pipeline.states import TERMINAL, JobStatus, Stage
 from pipeline.store import batches, jobs, messages, repositories
 from pipeline.store.engine import durable, reading
 
@@ -154,7 +154,7 @@ def _control(office: Office, job_id: UUID, target: JobStatus, event: str) -> Job
     with durable(office.engine) as connection:
         moved = jobs.move(connection, job_id, target, event)
         row = _row(connection, job_id)
-        if not moved and row.status != target:
+        if not moved and (row.status in TERMINAL or row.status != target):
             raise InvalidStatus(f"job {job_id} is {row.status} and cannot be {event}")
         # Its place is free: the scanner admits the next one.
         for waiting in jobs.page(connection, jobs.JobFilter(statuses=(JobStatus.PENDING,)), 1, 0)[0]:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from threading import Event
 from time import monotonic
-from typing import TYPE_CHECKING, Final, TypeVar, cast
+from typing import TYPE_CHECKING, cast
 
 import dramatiq
 import pytest
 from dramatiq.errors import QueueJoinTimeout
 from dramatiq.middleware import CurrentMessage, Retries
-from sqlalchemy import make_url, text
+from sqlalchemy import text
 
 from actors.broker import LeaseBroker
 from pipeline.errors import LeaseLost, ValidationError
 from pipeline.states import Stage
 from pipeline.store import messages
-from pipeline.store.engine import connect
+from tests.integration.broker_tools import SOON, execute, rows, send, take, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from actors.lease import LeasedMessage
-
-T = TypeVar("T")
-ROWS: Final = text("SELECT state, deliveries, error FROM dramatiq.queue ORDER BY seq")
-SOON: Final = 15.0
 
 
 @pytest.fixture
@@ -52,42 +48,6 @@ def run(broker: LeaseBroker) -> Iterator[Callable[[], dramatiq.Worker]]:
     yield start
     for worker in started:
         worker.stop()
-
-
-def send(engine: Engine, stage: Stage, *subjects: str, delay: float = 0.0) -> None:
-    """Send in a transaction of its own."""
-    with engine.begin() as connection:
-        for subject in subjects:
-            messages.MessageOutbox().send(connection, stage, subject, delay=delay)
-
-
-def rows(engine: Engine) -> list[tuple[str, int, str | None]]:
-    """Return state, deliveries and error of every message."""
-    with engine.connect() as connection:
-        return [tuple(row) for row in connection.execute(ROWS)]
-
-
-def execute(engine: Engine, statement: str) -> None:
-    """Run a statement in a transaction of its own."""
-    with engine.begin() as connection:
-        connection.execute(text(statement))
-
-
-def take(broker: LeaseBroker, stage: Stage) -> LeasedMessage:
-    """Take a message as a worker would, waiting for it."""
-    consumer = broker.consume(stage, timeout=200)
-    return until(lambda: next(consumer))
-
-
-def until(look: Callable[[], T | None]) -> T:
-    """Look again and again until there is something to see."""
-    deadline = monotonic() + SOON
-    pause = Event()
-    while monotonic() < deadline:
-        if seen := look():
-            return seen
-        pause.wait(0.02)
-    pytest.fail(f"nothing to see within {SOON:g} s")
 
 
 # --- sending ----------------------------------------------------------------------------------------------------------
@@ -361,100 +321,3 @@ def test_a_message_delivered_too_often_is_rejected(engine: Engine) -> None:
     with engine.begin() as connection:
         assert messages.drop_rejected(connection, days=7) == 0
         assert messages.drop_rejected(connection, days=0) == 1
-
-
-# --- the life of a process --------------------------------------------------------------------------------------------
-
-
-def test_exactly_one_process_leads(database_url: str) -> None:
-    """One of two brokers is the caretaker; when it leaves, the other one is."""
-    engines = [connect(database_url) for _ in range(2)]
-    brokers = [LeaseBroker(engine, middleware=[]) for engine in engines]
-    for broker in brokers:
-        broker.consume("chunk")
-    leader = until(lambda: next((broker for broker in brokers if broker.leader), None))
-    (other,) = (broker for broker in brokers if broker is not leader)
-    assert not other.leader
-    leader.close()
-    until(lambda: other.leader)
-    other.close()
-    for engine in engines:
-        engine.dispose()
-
-
-def test_a_process_given_up_for_dead_goes_on_under_a_new_id(engine: Engine, broker: LeaseBroker) -> None:
-    """Its old claims are void, and it works on."""
-    send(engine, Stage.CHUNK, "1")
-    message = take(broker, Stage.CHUNK)
-    old = broker.worker_id
-    execute(engine, "DELETE FROM penstock.workers")
-    until(lambda: broker.worker_id != old)
-    until(lambda: rows(engine) == [("queued", 1, None)] or rows(engine)[0][2] == "its worker process died")
-    assert not broker.execute(message.finish)
-    assert take(broker, Stage.CHUNK).deliveries == 2
-
-
-def test_the_service_connection_is_made_again(engine: Engine, broker: LeaseBroker) -> None:
-    """A lost service connection costs neither the worker's id nor its claims."""
-    send(engine, Stage.CHUNK, "1")
-    message = take(broker, Stage.CHUNK)
-    old = broker.worker_id
-    until(lambda: broker.leader)
-    execute(engine, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
-    until(lambda: not broker.leader)
-    until(lambda: broker.leader)
-    assert broker.worker_id == old
-    assert broker.execute(message.finish)
-
-
-def test_the_list_of_workers_tells_who_is_busy(engine: Engine, broker: LeaseBroker) -> None:
-    """A process is listed while it lives, with what it serves and holds (R73)."""
-    send(engine, Stage.CHUNK, "1")
-    take(broker, Stage.CHUNK)
-    with engine.connect() as connection:
-        (worker,) = messages.workers(connection)
-    assert (worker.worker_id, worker.stages, worker.threads, worker.busy) == (
-        broker.worker_id,
-        ("write", "chunk"),
-        2,
-        1,
-    )
-    broker.close()
-    with engine.connect() as connection:
-        assert messages.workers(connection) == ()
-
-
-def test_an_idle_process_is_nearly_silent(database_url: str, server_url: str) -> None:
-    """A process that serves four queues runs fewer than four statements a second, and leaves no connection behind."""
-    quiet, watch = connect(database_url), connect(server_url)
-    broker = LeaseBroker(quiet, threads=4)
-    for stage in Stage:
-        dramatiq.actor(lambda _subject: None, broker=broker, actor_name=stage, queue_name=stage)
-    worker = dramatiq.Worker(broker, worker_threads=4)
-    worker.start()
-    until(lambda: transactions(watch, database_url) > 10)  # its start is counted
-    before, began = transactions(watch, database_url), monotonic()
-    Event().wait(5)
-    after, took = transactions(watch, database_url), monotonic() - began
-    worker.stop()
-    broker.close()
-    quiet.dispose()
-    assert 0 < (after - before) / took < 4
-    until(lambda: sessions(watch, database_url) == 0)
-    watch.dispose()
-
-
-def transactions(engine: Engine, url: str) -> int:
-    """Return how many transactions the database of `url` has committed."""
-    return counted(engine, "SELECT xact_commit FROM pg_stat_database WHERE datname = :name", url)
-
-
-def sessions(engine: Engine, url: str) -> int:
-    """Return how many sessions the database of `url` has."""
-    return counted(engine, "SELECT count(*) FROM pg_stat_activity WHERE datname = :name", url)
-
-
-def counted(engine: Engine, query: str, url: str) -> int:
-    """Return a number about the database of `url`."""
-    with engine.connect() as connection:
-        return int(connection.execute(text(query), {"name": make_url(url).database}).scalar_one())

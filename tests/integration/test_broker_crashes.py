@@ -9,28 +9,25 @@ import tempfile
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event
 from time import monotonic
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import pytest
 from sqlalchemy import make_url, text
-from sqlalchemy.exc import OperationalError
 
 from ops import database, postgres
 from pipeline.states import Stage
 from pipeline.store import messages
 from pipeline.store.engine import connect
 from tests.integration.broker_actors import EFFECTS
+from tests.integration.broker_tools import SOON, execute, send, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from sqlalchemy import Engine
 
-T = TypeVar("T")
 CHECKOUT: Final = Path(__file__).parents[2]
-SOON: Final = 60.0
 LEADER: Final = text("""
 SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid)
 WHERE locktype = 'advisory' AND classid = CAST(x'706e7374'::integer AS oid) AND objid = 0
@@ -65,8 +62,8 @@ class Worker:
 
     def kill(self) -> None:
         """End it without a chance to tidy up."""
-        self.process.kill()
-        self.process.communicate()
+        with self.process:
+            self.process.kill()
 
     def end(self) -> int:
         """End it as an operator does, and return its exit status."""
@@ -96,38 +93,12 @@ def shop(engine: Engine) -> Engine:
     return engine
 
 
-def execute(engine: Engine, statement: str) -> None:
-    """Run a statement in a transaction of its own."""
-    with engine.begin() as connection:
-        connection.execute(text(statement))
-
-
-def send(engine: Engine, *subjects: str, stage: Stage = Stage.SCAN) -> None:
-    """Send in one transaction."""
-    with engine.begin() as connection:
-        for subject in subjects:
-            messages.send(connection, stage, subject)
-
-
 def effects(engine: Engine) -> dict[str, int]:
     """Return the deliveries with which each subject had its effect; an effect that came twice fails."""
     with engine.connect() as connection:
         rows = connection.execute(text("SELECT stage || ' ' || subject, deliveries FROM effects")).all()
     assert max(Counter(key for key, _ in rows).values(), default=1) == 1
     return {str(key): int(deliveries) for key, deliveries in rows}
-
-
-def until(look: Callable[[], T | None]) -> T:
-    """Look again and again until there is something to see; the server may be away meanwhile."""
-    deadline, pause = monotonic() + SOON, Event()
-    while monotonic() < deadline:
-        try:
-            if seen := look():
-                return seen
-        except OperationalError:
-            pass
-        pause.wait(0.05)
-    pytest.fail(f"nothing to see within {SOON:g} s")
 
 
 def left(engine: Engine) -> Sequence[int]:
@@ -139,7 +110,7 @@ def left(engine: Engine) -> Sequence[int]:
 def test_a_killed_worker_gives_its_message_back(shop: Engine) -> None:
     """A kill -9 within the open transaction: it is rolled back, and another worker does it, within 10 s (R33)."""
     with working(shop) as (first,):
-        send(shop, "hang")
+        send(shop, Stage.SCAN, "hang")
         first.says("hanging")
         with working(shop):
             first.kill()
@@ -151,7 +122,7 @@ def test_a_killed_worker_gives_its_message_back(shop: Engine) -> None:
 def test_a_message_that_kills_its_worker_takes_no_bystander(shop: Engine) -> None:
     """Only the poisonous message's deliveries are counted; those that were waiting stay as they were (R34)."""
     bystanders = [f"plain {number}" for number in range(20)]
-    send(shop, *bystanders[:10], "kill", *bystanders[10:])
+    send(shop, Stage.SCAN, *bystanders[:10], "kill", *bystanders[10:])
     with working(shop, stale=1) as (victim,):
         assert victim.process.wait(SOON) == -signal.SIGKILL
     with working(shop, stale=1):
@@ -164,7 +135,7 @@ def test_a_hung_leader_is_given_up(shop: Engine, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(messages, "STALE_SECONDS", 1)
     monkeypatch.setattr(messages, "HUNG_SECONDS", 1)
     with working(shop, threads=2) as (hung,):
-        send(shop, "hang 1", "hang 2")
+        send(shop, Stage.SCAN, "hang 1", "hang 2")
         hung.says("hanging")
         hung.says("hanging")
         assert until(lambda: leader(shop)) == hung.name
@@ -202,7 +173,7 @@ def test_the_lead_moves_when_the_leader_is_killed(shop: Engine) -> None:
 
 def test_twenty_thousand_messages_are_done_once_and_nothing_is_left(shop: Engine) -> None:
     """Two processes drain 20,000 messages, and leave neither message, lock, session nor worker behind (R33, R70)."""
-    send(shop, *(f"relay {number}" for number in range(5_000)))
+    send(shop, Stage.SCAN, *(f"relay {number}" for number in range(5_000)))
     with working(shop, 2, threads=2) as workers:
         until(lambda: left(shop)[0] == 0)
         assert [worker.end() for worker in workers] == [0, 0]
@@ -215,7 +186,7 @@ def test_a_restart_of_the_server_loses_nothing(own_server: Path) -> None:
     engine = connect(make_url(postgres.ensure(own_server)).render_as_string(hide_password=False))
     database.upgrade(postgres.ensure(own_server))
     execute(engine, EFFECTS)
-    send(engine, *(f"relay {number}" for number in range(500)))
+    send(engine, Stage.SCAN, *(f"relay {number}" for number in range(500)))
     with working(engine, 2, threads=2) as workers:
         until(lambda: len(effects(engine)) > 200)
         postgres.stop(own_server, "immediate")

@@ -174,6 +174,10 @@ def test_a_finished_job_is_neither_paused_nor_cancelled(engine: Engine, root: Pa
     for control in (jobs.pause, jobs.cancel, jobs.resume):
         with pytest.raises(InvalidStatus, match="completed"):
             control(driver.office, job.job_id)
+    cancelled = jobs.submit(driver.office, JobRequest(repo_path=str(root)))
+    jobs.cancel(driver.office, cancelled.job_id)
+    with pytest.raises(InvalidStatus, match="cancelled"):
+        jobs.cancel(driver.office, cancelled.job_id)
 
 
 def test_lost_staging_rows_are_chunked_again(engine: Engine, root: Path) -> None:

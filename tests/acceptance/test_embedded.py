@@ -1,0 +1,136 @@
+"""The embedded mode as a newcomer meets it: one command, in a home of its own, from a folder that would mislead it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from ops.cli.exits import Exit
+from pipeline.records import Job, SearchResults
+from pipeline.states import JobStatus
+from tests.acceptance.working import PENSTOCK, eventually
+from tests.repositories import add_oddities, add_symlink_loop, generate, git, listed_by_git, repository
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SOURCE: Final = {
+    "retries.py": 'def delay_before_retry(attempt):\n    """Seconds to wait before an attempt is made again."""\n    return 2**attempt\n',
+    "brewing.md": "# A brewery\n\nHow beer is made: malt, hops, yeast and water.\n",
+}
+
+
+class Newcomer:
+    """Somebody who runs commands in a folder whose packages have the names of ours."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home = folder / "home"
+        self.here = folder / ".hidden" / "hostile"
+        for package in ("ops", "pipeline", "actors", "migrations"):
+            (self.here / package).mkdir(parents=True)
+            (self.here / package / "__init__.py").write_text("raise ImportError('not Penstock')\n")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK")}
+        self.environment = kept | {"PENSTOCK_HOME": str(self.home)}
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a command."""
+        return subprocess.Popen(
+            [*PENSTOCK, *arguments],
+            cwd=self.here,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str, code: int = Exit.OK) -> str:
+        """Run a command to its end, check its exit code and return what it printed."""
+        process = self.start(*arguments)
+        printed, said = process.communicate(timeout=100)
+        assert process.returncode == code, f"{printed}\n{said}"
+        return printed
+
+    def index(self, root: Path, *options: str) -> Job:
+        """Index a repository in the foreground and return its job."""
+        return Job.model_validate_json(self.run("index", str(root), "--json", *options))
+
+
+@pytest.fixture(scope="module")
+def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Newcomer]:
+    """Yield a newcomer whose home does not exist yet; what the commands started is stopped at the end."""
+    newcomer = Newcomer(tmp_path_factory.mktemp("newcomer"))
+    yield newcomer
+    newcomer.run("down")
+    shutil.rmtree(newcomer.home)
+
+
+def test_one_command_indexes_and_the_next_one_finds(newcomer: Newcomer, tmp_path: Path) -> None:
+    """From nothing to a search answer: the server, the schema and the workers come up by themselves."""
+    root = repository(tmp_path / ".cache" / "node_modules" / "shop", SOURCE)
+    job = newcomer.index(root)
+    assert (job.status, job.files_indexed) == (JobStatus.COMPLETED, 2)
+    printed = newcomer.run("search", "how long to wait before trying again", "--repo", str(root), "--json")
+    found = SearchResults.model_validate_json(printed)
+    assert (found.results[0].path, found.results[0].symbol) == ("retries.py", "delay_before_retry")
+    assert (found.index_state, found.coverage) == ("complete", 1.0)
+
+
+def test_the_counts_equal_git_minus_reasoned_skips(newcomer: Newcomer, tmp_path: Path) -> None:
+    """Every path that git lists is indexed or has a skip with a reason, oddities included (R40, R41)."""
+    root = tmp_path / "odd"
+    generate(root, 150)
+    git(root, "init", "--quiet")
+    reasons = add_oddities(root)
+    add_symlink_loop(root)
+    job = newcomer.index(root)
+    printed = json.loads(newcomer.run("status", str(job.job_id), "--files", "1000", "--json"))
+    skipped = {note["path"] for note in printed["files"] if note["outcome"] == "skipped"}
+    assert (job.status, job.files_failed) == (JobStatus.COMPLETED, 0)
+    assert job.files_indexed == 150
+    assert set(reasons) <= skipped
+    assert len(listed_by_git(root)) == job.files_indexed + job.files_skipped
+
+
+def test_an_interrupted_command_leaves_a_job_that_goes_on(newcomer: Newcomer, tmp_path: Path) -> None:
+    """Ctrl-C pauses the job and says how to go on; resumed, it completes (R60)."""
+    root = tmp_path / "large"
+    generate(root, 3_000)
+    process = newcomer.start("index", str(root))
+    assert process.stderr is not None
+    eventually(lambda: "%" in (process.stderr.readline() if process.stderr else ""))
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == Exit.INTERRUPTED
+    assert "penstock resume" in said
+    paused = json.loads(newcomer.run("jobs", "--status", "paused", "--json"))["jobs"][0]
+    newcomer.run("resume", paused["job_id"])
+    job = json.loads(newcomer.run("status", paused["job_id"], "--json"))
+    assert (job["status"], job["files_indexed"]) == (JobStatus.COMPLETED, 3_000)
+
+
+def test_a_job_goes_on_when_everything_was_killed(newcomer: Newcomer, tmp_path: Path) -> None:
+    """kill -9 of the supervisor and all its workers: the next command brings them back and the job completes (R33)."""
+    root = tmp_path / "killed"
+    generate(root, 600)
+    newcomer.run("index", str(root), "--background")
+    supervisor = int((newcomer.home / "supervisor.lock").read_text())
+    workers = json.loads(newcomer.run("workers", "--json"))
+    for pid in (supervisor, *(worker["pid"] for worker in workers["workers"])):
+        os.kill(pid, signal.SIGKILL)
+    job = newcomer.index(root)
+    assert (job.status, job.files_indexed) == (JobStatus.COMPLETED, 600)
+
+
+def test_the_console_script_is_installed() -> None:
+    """`penstock` is the documented door, beside this very interpreter."""
+    script = Path(sys.executable).parent / "penstock"
+    assert subprocess.run([script, "--version"], check=True, capture_output=True).stdout
