@@ -311,9 +311,7 @@ def test_a_claim_whose_answer_was_lost_comes_back(
 def test_a_message_delivered_too_often_is_rejected(engine: Engine) -> None:
     """The back-stop against a message that kills whoever takes it (R34)."""
     send(engine, Stage.CHUNK, "1")
-    execute(
-        engine, f"UPDATE dramatiq.queue SET state = 'consumed', worker = -1, deliveries = {messages.MAX_DELIVERIES}"
-    )
+    execute(engine, "UPDATE dramatiq.queue SET state = 'consumed', worker = -1, deliveries = 20")
     with engine.begin() as connection:
         assert messages.reap(connection) == 1
     ((state, _, error),) = rows(engine)
