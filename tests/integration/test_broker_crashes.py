@@ -33,6 +33,10 @@ SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid)
 WHERE locktype = 'advisory' AND classid = CAST(x'706e7374'::integer AS oid) AND objid = 0
   AND datname = current_database() AND pg_locks.database = pg_stat_activity.datid
 """)
+END_A_TRANSACTION: Final = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND state = 'idle in transaction' AND application_name LIKE 'worker %' LIMIT 1
+"""
 LEFT: Final = text("""
 SELECT (SELECT count(*) FROM dramatiq.queue), (SELECT count(*) FROM penstock.workers),
        (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'worker %'),
@@ -140,9 +144,7 @@ def test_a_hung_leader_is_given_up(shop: Engine, monkeypatch: pytest.MonkeyPatch
         hung.says("hanging")
         assert until(lambda: leader(shop)) == hung.name
         hung.process.send_signal(signal.SIGSTOP)
-        execute(
-            shop, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction' LIMIT 1"
-        )
+        execute(shop, END_A_TRANSACTION)
         assert until(lambda: reap(shop)) == 1
         assert until(lambda: leader(shop) is None)
         with working(shop):

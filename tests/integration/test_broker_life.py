@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+END_THE_SERVICE_CONNECTION = """
+SELECT pg_terminate_backend(pid) FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database
+WHERE d.datname = current_database() AND l.locktype = 'advisory'
+"""
+
 
 @pytest.fixture
 def broker(engine: Engine) -> Iterator[LeaseBroker]:
@@ -64,7 +69,7 @@ def test_the_service_connection_is_made_again(engine: Engine, broker: LeaseBroke
     message = take(broker, Stage.CHUNK)
     old = broker.worker_id
     until(lambda: broker.leader)
-    execute(engine, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+    execute(engine, END_THE_SERVICE_CONNECTION)
     until(lambda: not broker.leader)
     until(lambda: broker.leader)
     assert broker.worker_id == old
