@@ -13,7 +13,7 @@ from pipeline import jobs
 from pipeline.errors import DatabaseError
 from pipeline.states import TERMINAL
 from pipeline.store import messages
-from pipeline.store.jobs import CHANNEL
+from pipeline.store.jobs import listen
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -68,7 +68,7 @@ class Announcements:
         with suppress(SQLAlchemyError, psycopg.Error):  # without it, waiting is a look every so often
             self._connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
             self._connection.detach()  # a listening session must not go back to the pool
-            self._connection.exec_driver_sql("LISTEN " + CHANNEL)
+            listen(self._connection)
 
     def _close(self) -> None:
         if self._connection is not None:

@@ -49,6 +49,8 @@ def plan(settings: Settings, url: str, places: Sequence[tuple[tuple[Stage, ...],
 def preload() -> None:
     """Import before forking what every child needs, so that children start at once and share its memory."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Milliseconds that a consumer rests after the connection was lost; Dramatiq reads this when it is imported.
+    os.environ.setdefault("dramatiq_restart_delay", "500")
     import actors.broker  # noqa: PLC0415 - see above
     import actors.caretaker  # noqa: PLC0415
     import actors.chunker  # noqa: PLC0415

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 TOO_LONG: Final = "the input length exceeds the context length"
 WORD: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+|[^\s\w]")
+DURATION: Final = re.compile(r"-?(\d+(\.\d+)?(ns|us|ms|s|m|h))+")
 SPOILED: Final = {"nan": float("nan"), "infinite": float("inf"), "zero": 0.0}
 
 
@@ -203,6 +204,8 @@ class Handler(BaseHTTPRequestHandler):
         texts = [given] if isinstance(given, str) else given
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             self._error(HTTPStatus.BAD_REQUEST, "invalid input type")
+        elif isinstance(keep_alive := body.get("keep_alive"), str) and not DURATION.fullmatch(keep_alive):
+            self._error(HTTPStatus.BAD_REQUEST, f'time: missing unit in duration "{keep_alive}"')
         elif f"{body.get('model')}".removesuffix(":latest") not in self.server.standin.settings.models:
             self._error(HTTPStatus.NOT_FOUND, f'model "{body.get("model")}" not found, try pulling it first')
         else:

@@ -31,7 +31,7 @@ STEM_SHARE: Final = 100
 CONCEPT_SHARE: Final = 100
 SPELLING_SHARE: Final = 150
 GRAM: Final = 4
-LONGEST_WORD: Final = 40
+LONGEST_PIECE: Final = 64
 ROW_LENGTH: Final = 400
 """The length of a stored row, whose 256 components then fit int8."""
 
@@ -59,8 +59,8 @@ class LocalEmbedder:
         return self._vector({word: count**0.5 for word, count in Counter(words(query)).items()}, query)
 
     def _vector(self, weights: dict[str, float], text: str) -> NDArray[np.float32]:
-        """Return the unit vector of weighted words, or of the characters of a text that has no words."""
-        weights = weights or dict.fromkeys(text.split(), 1.0) or {"": 1.0}
+        """Return the unit vector of weighted words, or of whatever stands between the blanks of a text without any."""
+        weights = weights or {piece[:LONGEST_PIECE]: 1.0 for piece in text.split()} or {"": 1.0}
         rows, gains = self._words.look_up(weights)
         gains *= np.fromiter(weights.values(), np.float32, len(weights))
         total: NDArray[np.float32] = np.add.reduce(rows * gains[:, None], axis=0)
@@ -92,9 +92,7 @@ class WordVectors:
         """Return the rows, shape (n, 256), and the weights, shape (n,), of n words."""
         wanted = list(wanted)
         if len(wanted) > self._capacity:
-            return np.stack([word_vector(word) for word in wanted]), np.array(
-                [weight(word) for word in wanted], np.float32
-            )
+            return np.stack([*map(word_vector, wanted)]), np.array([*map(weight, wanted)], np.float32)
         with self._lock:
             places = [self._places.get(word, -1) for word in wanted]
             if -1 in places:
@@ -103,10 +101,9 @@ class WordVectors:
 
     def _learn(self, wanted: list[str]) -> list[int]:
         """Return the places of words that may be new; when the table is full it is begun afresh."""
-        short = [word[:LONGEST_WORD] for word in wanted]
-        if len(self._places) + len(short) > self._capacity:
+        if len(self._places) + len(wanted) > self._capacity:
             self._places.clear()
-        return [self._place(word) for word in short]
+        return [self._place(word) for word in wanted]
 
     def _place(self, word: str) -> int:
         place = self._places.get(word)

@@ -75,6 +75,7 @@ class Pace:
         self.size = batch_size
         self._longest_taken = 0
         self._shortest_refused: int | None = None
+        self._cut: int | None = None
 
     def took(self, whole: Sequence[str], count: int) -> None:
         """Note that a request of `count` passages passed, `whole` of them uncut: dare one passage more."""
@@ -95,6 +96,15 @@ class Pace:
         Such texts are cut by the server at the first request; otherwise each would first have to be searched for.
         """
         return self._shortest_refused is not None and len(text) >= max(self._shortest_refused, self._longest_taken + 1)
+
+    def shortened(self, text: str) -> str:
+        """Return a shorter beginning of a text that the server did not cut, and note the length."""
+        self._cut = int(len(text) * SHORTENED)
+        return text[: self._cut]
+
+    def cut(self, text: str) -> str:
+        """Return a text as long as the last one that had to be shortened; whole where the server cuts by itself."""
+        return text[: self._cut]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +137,8 @@ class Round:
         """Embed all texts. Raises when the server is at fault."""
         long = tuple(i for i, text in enumerate(self._texts) if self._pace.too_long(text))
         short = tuple(sorted(set(range(len(self._texts))) - set(long)))
+        for position in long:
+            self._texts[position] = self._pace.cut(self._texts[position])
         self._parts = [*Part(long, truncate=True).split(self._pace.size), *Part(short).split(self._pace.size)]
         while self._parts:
             self._send(self._parts.pop())
@@ -182,7 +194,7 @@ class Round:
             return
         text = self._texts[position]
         if part.truncate:
-            self._texts[position] = text[: int(len(text) * SHORTENED)]
+            self._texts[position] = self._pace.shortened(text)
         else:
             self._pace.refused(text)
         self._parts.append(replace(part, truncate=True, tries=part.tries + 1))

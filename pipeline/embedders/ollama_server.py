@@ -60,7 +60,7 @@ class OllamaServer:
         self.model: Final = model
         self.dimension: int | None = None
         self._timeout = timeout
-        self._keep_alive = keep_alive
+        self._keep_alive = duration(keep_alive)
         try:
             self._client = ollama.Client(
                 host,
@@ -167,6 +167,14 @@ class OllamaServer:
 def is_memory(text: str) -> bool:
     """Return whether the server's words speak of too little memory."""
     return any(words in text.lower() for words in MEMORY_WORDS)
+
+
+def duration(text: str | None) -> float | str | None:
+    """Return a keep-alive as the API wants it: seconds without a unit must be a number there (`-1` = for ever)."""
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return text
 
 
 def brief(text: object) -> str:

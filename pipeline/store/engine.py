@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 ASYNCHRONOUS: Final = text("SET LOCAL synchronous_commit = off")
+BOUND_IDLENESS: Final = "SET idle_in_transaction_session_timeout = '60s'"
+KNOWS_VECTORS: Final = "SELECT 1 FROM pg_type WHERE typname = 'halfvec'"
+VANISHED_PEER: Final = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
+"""A server that left the network is noticed within some 11 seconds: idle and interval in seconds, the last in ms."""
 
 
 def connect(url: str, *, pool_size: int = 4, application_name: str = "penstock") -> Engine:
@@ -31,17 +35,18 @@ def connect(url: str, *, pool_size: int = 4, application_name: str = "penstock")
         max_overflow=pool_size,
         pool_pre_ping=True,
         hide_parameters=True,
-        connect_args={"application_name": application_name, "connect_timeout": 10},
+        connect_args={"application_name": application_name, "connect_timeout": 10, **VANISHED_PEER},
     )
-    event.listen(engine, "connect", _register_types)
+    event.listen(engine, "connect", _prepare)
     return engine
 
 
-def _register_types(connection: Any, _record: object) -> None:
-    """Teach a new connection pgvector's types, where the extension is there already."""
+def _prepare(connection: Any, _record: object) -> None:
+    """Bound what a hung process may hold on a new connection, and teach it pgvector's types, where they are known."""
     driver: DriverConnection[Any] = connection
     with driver.cursor() as cursor:
-        cursor.execute("SELECT 1 FROM pg_type WHERE typname = 'halfvec'")
+        cursor.execute(BOUND_IDLENESS)
+        cursor.execute(KNOWS_VECTORS)
         known = cursor.fetchone() is not None
     if known:
         register_vector(driver)

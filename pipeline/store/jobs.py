@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.records import JobRequest
 
 CHANNEL: Final = "penstock_jobs"
+LISTEN: Final = text("LISTEN penstock_jobs")
 ADMISSION_LOCK: Final = 0x70656E01
 CLOCK: Final = func.clock_timestamp()
 STAMPS: Final[dict[JobStatus, dict[str, object]]] = {
@@ -148,6 +149,11 @@ def move(
 def announce(connection: Connection, job_id: UUID) -> None:
     """Tell every listener that this job changed (R26)."""
     connection.execute(select(func.pg_notify(CHANNEL, str(job_id))))
+
+
+def listen(connection: Connection) -> None:
+    """Hear on this connection of every change of a job: the payload of a notification is the job's id (R26)."""
+    connection.execute(LISTEN)
 
 
 def admit(connection: Connection, places: int) -> list[UUID]:

@@ -98,9 +98,9 @@ def test_a_refused_connection_says_the_host_and_what_to_do(server: OllamaStandin
 
 def test_an_unknown_host_name_is_unavailable() -> None:
     """A name that DNS does not know is reported like a server that is down (R51)."""
-    with closing(OllamaEmbedder("http://no-such-host.invalid:11434", MODEL)) as embedder:
-        with pytest.raises(EmbedderUnavailable, match=r"no-such-host\.invalid"):
-            embedder.embed(PASSAGES[:1])
+    unknown = OllamaEmbedder("http://no-such-host.invalid:11434", MODEL)
+    with closing(unknown), pytest.raises(EmbedderUnavailable, match=r"no-such-host\.invalid"):
+        unknown.embed(PASSAGES[:1])
 
 
 def test_a_host_that_is_no_address_is_refused_at_once() -> None:
@@ -235,6 +235,24 @@ def test_known_lengths_are_not_searched_for_again(server: OllamaStandin, embedde
     before = len(server.ledger.sizes)
     assert embedder.embed([*PASSAGES, *long]).truncated == 4
     assert server.ledger.sizes[before:] == [8, 4]
+
+
+def test_a_server_that_does_not_cut_is_given_cut_passages(server: OllamaStandin, embedder: OllamaEmbedder) -> None:
+    """Where the server ignores `truncate`, the length that fits is searched for once and kept (R51)."""
+    server.configure(Settings(context=40, ignores_truncate=True))
+    long = [Passage("", f"word{i} " * 100) for i in range(4)]
+    embedder.embed([*PASSAGES, *long])
+    before = len(server.ledger.sizes)
+    answer = embedder.embed([*PASSAGES, *long])
+    assert (answer.failed, answer.truncated) == ({}, 4)
+    assert server.ledger.sizes[before:] == [8, 4]
+
+
+@pytest.mark.parametrize("keep_alive", [None, "5m", "1h30m", "-1", "300"])
+def test_keep_alive_is_written_as_ollama_reads_it(server: OllamaStandin, keep_alive: str | None) -> None:
+    """Seconds without a unit, which Ollama takes from its environment, pass through its API too (R50)."""
+    with closing(OllamaEmbedder(server.url, MODEL, keep_alive=keep_alive)) as embedder:
+        assert embedder.embed(PASSAGES).failed == {}
 
 
 def test_an_over_long_query_is_cut(server: OllamaStandin, embedder: OllamaEmbedder) -> None:
