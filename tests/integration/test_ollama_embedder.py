@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.embedders import Embedded, Passage
 from pipeline.embedders.ollama import OllamaEmbedder
-from pipeline.errors import DimensionChanged, EmbedderUnavailable, ModelMissing, ValidationError
+from pipeline.errors import DimensionChanged, EmbedderError, EmbedderUnavailable, ModelMissing, ValidationError
 from tests.ollama_standin import Fault, OllamaStandin, Settings
 
 if TYPE_CHECKING:
@@ -259,6 +259,29 @@ def test_an_over_long_query_is_cut(server: OllamaStandin, embedder: OllamaEmbedd
     """A search never fails because the query exceeds the model's context (R51)."""
     server.configure(Settings(context=40))
     assert embedder.embed_query("find the total " * 100).shape == (768,)
+
+
+def test_a_passage_that_never_fits_fails_with_the_servers_words(
+    server: OllamaStandin, embedder: OllamaEmbedder
+) -> None:
+    """Shortening ends: a server that finds every length too long does not keep a passage for ever (R51)."""
+    server.misbehave(Fault("status", marker="search_", status=400, error="the input length exceeds the context length"))
+    assert "context length" in embedder.embed([Passage("", "x" * 400)]).failed[0]
+
+
+def test_a_passage_is_not_blamed_for_an_overload(server: OllamaStandin, embedder: OllamaEmbedder) -> None:
+    """A server that has too much to do blocks the job, whichever passage it was asked for (R13, R51)."""
+    server.misbehave(Fault("status", marker=MARK, status=503, error="server busy, please try again"))
+    with pytest.raises(EmbedderUnavailable, match="server busy"):
+        embedder.embed(MARKED)
+
+
+def test_a_query_that_cannot_be_embedded_is_an_error(server: OllamaStandin, embedder: OllamaEmbedder) -> None:
+    """A rejected query says why, and is no outage (R51)."""
+    server.misbehave(Fault("status", marker=MARK, status=400, error="cannot be tokenized"))
+    with pytest.raises(EmbedderError, match="cannot be tokenized") as caught:
+        embedder.embed_query(f"a {MARK} query")
+    assert not isinstance(caught.value, EmbedderUnavailable)
 
 
 def test_what_is_not_unicode_is_embedded_all_the_same(embedder: OllamaEmbedder) -> None:
