@@ -153,10 +153,11 @@ class _Text:
                 yield self._lines(first, last, scope, depth)
                 continue
             for row in range(first, last):
-                if self.size(row, row + 1) <= self.limit:
-                    yield self._lines(row, row + 1, scope, depth + 2)
-                else:
+                size = self.size(row, row + 1)
+                if size > self.limit:
                     yield from self._cuts(row, scope)
+                elif size:
+                    yield self._lines(row, row + 1, scope, depth + 2)
 
     def chunk(self, piece: _Piece) -> Chunk:
         """Return the chunk of a piece, without the blank lines around it."""

@@ -54,6 +54,8 @@ NAMES: Final = {
 """Tags of `identify` and our names for them; of several tags of a file the first one listed here counts."""
 
 _RANK: Final = {tag: rank for rank, tag in enumerate(NAMES)}
+_SUFFIXES: Final = {".mts": "typescript", ".cts": "typescript", ".jsonc": "json"}
+"""What identify does not know."""
 _NOT_LANGUAGES: Final = frozenset(
     {"text", "binary", "file", "executable", "non-executable", "header", "plain-text", "image"}
 )
@@ -67,7 +69,7 @@ def language_of(path: str, head: bytes = b"") -> str:
         tags = _shebang_tags(head)
     if "header" in tags and "c" in tags:
         return "cpp" if _CPP_ONLY.search(head) else "c"
-    return _name(tags)
+    return _name(tags) if tags else _SUFFIXES.get(path[path.rfind(".") :], UNKNOWN)
 
 
 def _shebang_tags(head: bytes) -> AbstractSet[str]:
