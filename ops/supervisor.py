@@ -127,7 +127,7 @@ def places(settings: Settings) -> list[tuple[tuple[Stage, ...], int]]:
     """Return the worker processes of an embedded installation, by the machine's cores: (stages, threads) each."""
     cores = os.cpu_count() or 1
     waits = settings.penstock_embedder != "local"
-    embedders = [((Stage.EMBED,), settings.ollama_concurrency)] if waits else [((Stage.EMBED,), 1)] * max(1, cores // 2)
+    embedders = [((Stage.EMBED,), settings.ollama_concurrency)] if waits else [((Stage.EMBED,), 1)] * cores
     return [((Stage.SCAN,), 1), *[((Stage.CHUNK,), 1)] * cores, *embedders, ((Stage.WRITE,), 1)]
 
 

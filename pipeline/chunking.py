@@ -11,7 +11,9 @@ import re
 from itertools import accumulate, groupby
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from pipeline.grammars import GRAMMARS, parse
+from pipeline.grammars import parse
+from pipeline.grammars.siblings import Group, below, grouped, inside
+from pipeline.grammars.tables import GRAMMARS
 from pipeline.records import Chunk
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from tree_sitter import Node
 
-    from pipeline.grammars.rules import Definition, Rule
+    from pipeline.grammars.rules import Definition, Grammar
 
 KINDS: Final = (
     "function",
@@ -47,23 +49,11 @@ STRAY: Final = 80
 """A piece outside any definition that is smaller than this goes with a definition beside it."""
 MAX_DEPTH: Final = 100
 """Deeper than this, text is split by lines: no code that a person wrote nests so far."""
+SYMBOL_LENGTH: Final = 400
+"""Of a longer dotted path only the end is kept: the innermost names are what is searched for."""
 LONG_LINES: Final = 500
 """With lines of more characters than this on average the text was generated, and syntax cannot help."""
 
-_LEADS = frozenset(
-    {
-        "comment",
-        "line_comment",
-        "block_comment",
-        "multiline_comment",
-        "doc_comment",
-        "marginalia",
-        "html_comment",
-        "attribute_item",
-        "decorator",
-        "annotation",
-    }
-)
 _CLASS_KINDS = frozenset({"class", "interface", "struct", "enum"})
 _OPENED_ALONE = _CLASS_KINDS | {"function", "method"}
 _PROSE = frozenset({"markdown", "text", "rst"})
@@ -84,7 +74,7 @@ def chunk(source: str, language: str, *, limit: int = 1_500) -> list[Chunk]:
     if root is None:
         pieces = list(text.split(0, len(text.lines), top, 0))
     else:
-        pieces = _Outline(text, GRAMMARS[language].rules, GRAMMARS[language].open | {"ERROR"}, top).pieces(root)
+        pieces = _Outline(text, GRAMMARS[language], top).pieces(root)
     return [text.chunk(piece) for piece in _joined(_packed(pieces, limit), text)]
 
 
@@ -114,17 +104,10 @@ class _Piece(NamedTuple):
     cut: str | None = None
 
 
-class _Item(NamedTuple):
-    """Sibling nodes that share lines [start, end); comments and decorators before `lead` belong to what follows.
+class _Task(NamedTuple):
+    """A group of siblings to place; without a scope it is in the file's, which a namespace may change on the way."""
 
-    Without a scope it is in the file's, which a namespace may change on the way.
-    """
-
-    start: int
-    end: int
-    lead: int
-    nodes: list[Node]
-    types: list[str]
+    group: Group
     depth: int
     scope: _Scope | None
 
@@ -208,131 +191,81 @@ def _sizes(source: str) -> Iterator[int]:
 class _Outline:
     """Opens the syntax tree of a file from the top, until every piece fits."""
 
-    def __init__(self, text: _Text, rules: dict[str, Rule], opened: frozenset[str], top: _Scope) -> None:
+    def __init__(self, text: _Text, grammar: Grammar, top: _Scope) -> None:
         self._text = text
-        self._rules = rules
-        self._opened = opened
+        self._rules = grammar.rules
+        self._opened = grammar.open | {"ERROR"}
         self._file_scope = top
         self._found: list[_Piece] = []
-        self._stack: list[_Item] = []
+        self._stack: list[_Task] = []
         self._heads: set[int] = set()
 
     def pieces(self, root: Node) -> list[_Piece]:
         """Return the pieces of the whole file, in order."""
-        self._push(root.children, _Item(0, len(self._text.lines), 0, [], [], 0, None), None)
+        self._push(root.children, 0, len(self._text.lines), 0, None)
         while self._stack:
-            item = self._stack.pop()
-            if self._text.size(item.start, item.end):
-                self._place(item, item.scope or self._file_scope)
+            task = self._stack.pop()
+            if self._text.size(task.group.start, task.group.end):
+                self._place(task, task.scope or self._file_scope)
         return self._found
 
-    def _place(self, item: _Item, scope: _Scope) -> None:
-        found = self._definition(item)
-        if found is None or (found.kind == "module" and item.end - item.start == 1 and not found.rest):
-            self._place_statement(item, scope)
+    def _place(self, task: _Task, scope: _Scope) -> None:
+        found = self._definition(task.group)
+        if found is None or (found.kind == "module" and not found.rest and task.group.end - task.group.start == 1):
+            self._place_statement(task, scope)
         elif found.rest:
             self._file_scope = _Scope(found.name, found.kind)
-            self._place_statement(item, self._file_scope)
+            self._place_statement(task, self._file_scope)
         else:
-            self._place_definition(item, found, scope)
+            self._place_definition(task, found, scope)
 
-    def _place_statement(self, item: _Item, scope: _Scope) -> None:
-        if self._fits(item.start, item.end) and self._opened.isdisjoint(item.types):
-            self._add(item.start, item, scope, scope, loose=True)
+    def _place_statement(self, task: _Task, scope: _Scope) -> None:
+        group = task.group
+        if self._fits(group.start, group.end) and self._opened.isdisjoint(group.types):
+            self._add(task, group.start, scope, scope, loose=True)
         else:
-            self._open(item, _below(item.nodes), scope if item.scope else None, scope)
+            self._open(task, below(group.nodes), scope if task.scope else None, scope)
 
-    def _place_definition(self, item: _Item, found: Definition, scope: _Scope) -> None:
-        symbol = f"{scope.symbol}.{found.name}" if scope.symbol else found.name
+    def _place_definition(self, task: _Task, found: Definition, scope: _Scope) -> None:
+        start, end, lead, *_ = task.group
+        symbol = f"{scope.symbol}.{found.name}"[-SYMBOL_LENGTH:] if scope.symbol else found.name
         inner = _Scope(symbol, "method" if found.kind == "function" and scope.kind in _CLASS_KINDS else found.kind)
-        if found.kind != "module" and self._fits(item.start, item.end):
+        whole = found.kind != "module"
+        if whole and self._fits(start, end):
             small = SMALL.get(inner.kind, SMALL_OTHERWISE)
-            self._add(item.start, item, scope, inner, loose=self._text.size(item.start, item.end) < small)
-        elif found.kind != "module" and item.start < item.lead and self._fits(item.lead, item.end):
-            self._found.extend(self._text.split(item.start, item.lead, inner, item.depth))
-            self._add(item.lead, item, scope, inner, loose=False)
+            self._add(task, start, scope, inner, loose=self._text.size(start, end) < small)
+        elif whole and start < lead and self._fits(lead, end):
+            self._found.extend(self._text.split(start, lead, inner, task.depth))
+            self._add(task, lead, scope, inner, loose=False)
         else:
-            self._heads.add(item.start)
-            self._open(item, self._inside(found.node), inner, inner)
+            self._heads.add(start)
+            self._open(task, inside(found.node, self._rules), inner, inner)
 
-    def _definition(self, item: _Item) -> Definition | None:
-        for node, kind in zip(item.nodes, item.types, strict=True):
+    def _definition(self, group: Group) -> Definition | None:
+        for node, kind in zip(group.nodes, group.types, strict=True):
             rule = self._rules.get(kind)
             if rule is not None and (found := rule(node, self._text.utf8)) is not None:
                 return found
         return None
 
-    def _inside(self, definition: Node) -> list[Node]:
-        """Return the children of a definition, with those of its body in the body's place."""
-        children = definition.children
-        heights = [last - first for first, last in map(_rows, children)]
-        body = heights.index(max(heights)) if heights else 0
-        if not heights or not heights[body] or children[body].type in self._rules:
-            return children
-        return [*children[:body], *(children[body].children or [children[body]]), *children[body + 1 :]]
-
     def _fits(self, start: int, end: int) -> bool:
         return self._text.size(start, end) <= self._text.limit
 
-    def _add(self, start: int, item: _Item, scope: _Scope, named: _Scope, *, loose: bool) -> None:
-        size = self._text.size(start, item.end)
-        head = start in self._heads
-        self._found.append(_Piece(start, item.end, size, item.depth, scope, named.symbol, named.kind, loose, head))
+    def _add(self, task: _Task, start: int, scope: _Scope, named: _Scope, *, loose: bool) -> None:
+        end, head = task.group.end, start in self._heads
+        size = self._text.size(start, end)
+        self._found.append(_Piece(start, end, size, task.depth, scope, named.symbol, named.kind, loose, head))
 
-    def _open(self, item: _Item, children: list[Node], below: _Scope | None, scope: _Scope) -> None:
-        if children and item.depth < MAX_DEPTH:
-            self._push(children, item, below)
+    def _open(self, task: _Task, children: list[Node], inner: _Scope | None, scope: _Scope) -> None:
+        start, end, *_ = task.group
+        if children and task.depth < MAX_DEPTH:
+            self._push(children, start, end, task.depth + 1, inner)
         else:
-            self._found.extend(self._text.split(item.start, item.end, scope, item.depth))
+            self._found.extend(self._text.split(start, end, scope, task.depth))
 
-    def _push(self, children: list[Node], item: _Item, scope: _Scope | None) -> None:
-        self._stack.extend(reversed(list(_items(children, item.start, item.end, item.depth + 1, scope))))
-
-
-def _items(nodes: Iterable[Node], start: int, end: int, depth: int, scope: _Scope | None) -> Iterator[_Item]:
-    """Group sibling nodes into items, each of which begins on a line that no earlier node has touched."""
-    group: list[Node] = []
-    types: list[str] = []
-    lead = free = start
-    leading = False
-    for node in nodes:
-        first, last = _rows(node)
-        kind = node.type
-        leads = kind in _LEADS
-        if first >= free:
-            if group and not (leading and first == free):
-                yield _Item(start, first, lead, group, types, depth, scope)
-                start, group, types, leading = first, [], [], leads
-                lead = start
-            elif leading and not leads:
-                lead = first
-            leading = leads and (leading or not group)
-        elif not leads:
-            leading = False
-        group.append(node)
-        types.append(kind)
-        free = max(free, last + 1)
-    yield _Item(start, end, lead, group, types, depth, scope)
-
-
-def _rows(node: Node) -> tuple[int, int]:
-    """Return the first and the last row of a node; one that ends with a newline does not touch the next row."""
-    first = node.start_point[0]
-    last, column = node.end_point
-    return first, last - 1 if not column and last > first else last
-
-
-def _below(nodes: list[Node]) -> list[Node]:
-    """Return the nodes with those of several lines replaced by their children; none when there is nothing to open."""
-    tall = [node for node in nodes if node.child_count and _is_tall(node)]
-    if not tall or (len(tall) == 1 and "string" in tall[0].type):
-        return []
-    return [child for node in nodes for child in (node.children if node in tall else [node])]
-
-
-def _is_tall(node: Node) -> bool:
-    first, last = _rows(node)
-    return last > first
+    def _push(self, siblings: list[Node], start: int, end: int, depth: int, scope: _Scope | None) -> None:
+        tasks = [_Task(group, depth, scope) for group in grouped(siblings, start, end)]
+        self._stack.extend(reversed(tasks))
 
 
 def _packed(pieces: list[_Piece], limit: int) -> Iterator[_Piece]:
@@ -374,7 +307,7 @@ def _merged(pieces: list[_Piece]) -> _Piece:
 def _joined(pieces: Iterable[_Piece], text: _Text) -> list[_Piece]:
     """Give strays to a neighbour: what only closes to the piece before, the rest to a definition beside it."""
 
-    def closes(left: _Piece, right: _Piece) -> bool:
+    def closes(_: _Piece, right: _Piece) -> bool:
         return _is_stray(right) and bool(_CLOSER.fullmatch("".join(text.lines[right.start : right.end])))
 
     def opens(right: _Piece, left: _Piece) -> bool:

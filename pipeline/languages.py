@@ -64,7 +64,7 @@ _CPP_ONLY: Final = re.compile(rb"^\s*(?:class|namespace|template|using|public:|p
 
 def language_of(path: str, head: bytes = b"") -> str:
     """Return the lower-case name of a file's language, `text` when nothing tells; `head` is how the file begins."""
-    tags = tags_from_filename(path)
+    tags: AbstractSet[str] = tags_from_filename(path)
     if not tags and head.startswith(b"#!"):
         tags = _shebang_tags(head)
     if "header" in tags and "c" in tags:

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.chunking import chunk
-from pipeline.grammars import GRAMMARS, parse
+from pipeline.grammars import parse
+from pipeline.grammars.tables import GRAMMARS
 from pipeline.languages import language_of
 from pipeline.tokenizing import words
 

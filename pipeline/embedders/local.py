@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -32,6 +33,7 @@ CONCEPT_SHARE: Final = 100
 SPELLING_SHARE: Final = 150
 GRAM: Final = 4
 LONGEST_PIECE: Final = 64
+BLOCK: Final = 1_024
 ROW_LENGTH: Final = 400
 """The length of a stored row, whose 256 components then fit int8."""
 
@@ -43,15 +45,17 @@ class LocalEmbedder:
     model: Final = MODEL
     batch_size: Final = BATCH_SIZE
 
-    def __init__(self, capacity: int = 40_000) -> None:
+    def __init__(self, capacity: int = 150_000) -> None:
         """Keep the vectors of at most `capacity` words, 256 bytes each."""
         self._words = WordVectors(capacity)
 
     def embed(self, passages: Sequence[Passage]) -> Embedded:
         """Embed n passages; never fails, and a passage's vector does not depend on its neighbours."""
+        weights = [weighed(passage) for passage in passages]
+        self._words.learn(chain.from_iterable(weights))
         vectors = np.empty((len(passages), DIMENSION), np.float32)
-        for row, passage in zip(vectors, passages, strict=True):
-            row[:] = self._vector(weighed(passage), passage.content)
+        for row, weight_of, passage in zip(vectors, weights, passages, strict=True):
+            row[:] = self._vector(weight_of, passage.content)
         return Embedded(vectors)
 
     def embed_query(self, query: str) -> NDArray[np.float32]:
@@ -92,44 +96,60 @@ class WordVectors:
         """Return the rows, shape (n, 256), and the weights, shape (n,), of n words."""
         wanted = list(wanted)
         if len(wanted) > self._capacity:
-            return np.stack([*map(word_vector, wanted)]), np.array([*map(weight, wanted)], np.float32)
+            return word_vectors(wanted), np.array([*map(weight, wanted)], np.float32)
         with self._lock:
-            places = [self._places.get(word, -1) for word in wanted]
-            if -1 in places:
-                places = self._learn(wanted)
+            self._learn(wanted)
+            places = [self._places[word] for word in wanted]
             return self._rows[places], self._gains[places]
 
-    def _learn(self, wanted: list[str]) -> list[int]:
-        """Return the places of words that may be new; when the table is full it is begun afresh."""
-        if len(self._places) + len(wanted) > self._capacity:
+    def learn(self, wanted: Iterable[str]) -> None:
+        """Make the vectors of many words at once, which is cheaper, as far as there is room for them."""
+        with self._lock:
+            self._learn(list(islice(dict.fromkeys(wanted), self._capacity)))
+
+    def _learn(self, wanted: list[str]) -> None:
+        """Make the vectors of words that are new; when the table is full it is begun afresh."""
+        new = [word for word in wanted if word not in self._places]
+        if not new:
+            return
+        if len(self._places) + len(new) > self._capacity:
             self._places.clear()
-        return [self._place(word) for word in wanted]
-
-    def _place(self, word: str) -> int:
-        place = self._places.get(word)
-        if place is None:
-            place = self._places[word] = len(self._places)
-            self._rows[place] = word_vector(word)
-            self._gains[place] = weight(word)
-        return place
+            new = wanted
+        start = len(self._places)
+        self._places.update(zip(new, range(start, start + len(new)), strict=True))
+        self._rows[start : start + len(new)] = word_vectors(new)
+        self._gains[start : start + len(new)] = [*map(weight, new)]
 
 
-def word_vector(word: str) -> NDArray[np.int8]:
-    """Return a word's vector, shape (256,): its stem, what it means, and how it is spelled.
+def word_vectors(wanted: Sequence[str]) -> NDArray[np.int8]:
+    """Return the vectors of n words, shape (n, 256), made in blocks that bound the memory."""
+    blocks = [_word_vectors(wanted[at : at + BLOCK]) for at in range(0, len(wanted), BLOCK)]
+    return np.concatenate(blocks) if blocks else np.empty((0, DIMENSION), np.int8)
 
-    Whole numbers up to the last step, so that every machine gets the same.
-    """
+
+def _word_vectors(wanted: Sequence[str]) -> NDArray[np.int8]:
+    """Add up the signs of each word's features; whole numbers up to the last step, so that every machine gets the same."""
+    starts, features, shares = [], [], []
+    for word in wanted:
+        starts.append(len(features))
+        for feature, share in features_of(word):
+            features.append(feature)
+            shares.append(share)
+    bits = np.unpackbits(np.frombuffer(b"".join(map(digest, features)), np.uint8)).reshape(-1, DIMENSION)
+    signed = (2 * bits.astype(np.int16) - 1) * np.asarray(shares, np.int16)[:, None]
+    total = np.add.reduceat(signed, starts, axis=0, dtype=np.int32)
+    lengths = np.sqrt(np.square(total).sum(axis=1, keepdims=True, dtype=np.int64))
+    vectors: NDArray[np.int8] = np.rint(total * (ROW_LENGTH / lengths)).astype(np.int8)
+    return vectors
+
+
+def features_of(word: str) -> list[tuple[str, int]]:
+    """Return what a word's vector is made of, each with its share: its stem, how it is spelled, and what it means."""
     root, padded = stem(word), f"<{word}>"
     grams = [padded[at : at + GRAM] for at in range(max(1, len(padded) - GRAM + 1))]
-    features = [f"stem {root}", *grams]
-    shares = [STEM_SHARE, *[round(SPELLING_SHARE / len(grams) ** 0.5)] * len(grams)]
-    if root in CONCEPTS:
-        features.append(f"concept {CONCEPTS[root]}")
-        shares.append(CONCEPT_SHARE)
-    bits = np.unpackbits(np.frombuffer(b"".join(map(digest, features)), np.uint8)).reshape(-1, DIMENSION)
-    total = 2 * (np.asarray(shares, np.int32) @ bits) - sum(shares)  # the bits as signs
-    vector: NDArray[np.int8] = np.rint(total * (ROW_LENGTH / float(total @ total) ** 0.5)).astype(np.int8)
-    return vector
+    spelling = round(SPELLING_SHARE / len(grams) ** 0.5)
+    meaning = [(f"concept {CONCEPTS[root]}", CONCEPT_SHARE)] if root in CONCEPTS else []
+    return [(f"stem {root}", STEM_SHARE), *((gram, spelling) for gram in grams), *meaning]
 
 
 @lru_cache(maxsize=1 << 14)

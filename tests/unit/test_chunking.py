@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import threading
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.chunking import chunk
-from pipeline.grammars import GRAMMARS, parse
-from pipeline.records import Chunk
+from pipeline.chunking import SYMBOL_LENGTH, chunk
+from pipeline.grammars import parse
+from pipeline.grammars.tables import GRAMMARS
 from tests.unit.test_chunking_symbols import SNIPPETS
+
+if TYPE_CHECKING:
+    from pipeline.records import Chunk
 
 LANGUAGES: Final = [*GRAMMARS, "text", "perl"]
 SOURCES: Final = {language: snippet.filled() for language, snippet in SNIPPETS.items()}
@@ -193,3 +196,12 @@ def test_small_neighbours_share_a_chunk() -> None:
     chunks = chunk(source, "python", limit=1_000)
     assert len(chunks) == 2
     assert {(piece.symbol, piece.kind) for piece in chunks} == {("A", "class")}
+
+
+def test_a_symbol_keeps_its_innermost_names() -> None:
+    """Deep nesting does not make names without end."""
+    depth = 80
+    opened = "".join(f'{" " * level}"{"key" * 10}{level}": {{\n' for level in range(depth))
+    chunks = chunk("{\n" + opened + '"last": 1\n' + "}\n" * (depth + 1), "json", limit=100)
+    assert max(len(piece.symbol) for piece in chunks) == SYMBOL_LENGTH
+    assert any(piece.symbol.endswith("key60") for piece in chunks)

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import pytest
 
 from pipeline.chunking import KINDS, chunk
-from pipeline.grammars import GRAMMARS
+from pipeline.grammars.tables import GRAMMARS
 
 LIMIT: Final = 400
 """Two of the filled bodies do not fit, so that classes are opened."""
