@@ -1,4 +1,4 @@
-"""The embedded mode's supervisor: one detached process a home, which keeps workers of all stages alive while they are needed."""
+"""The embedded mode's supervisor: one detached process a home, which keeps workers alive while they are needed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LOOK_SECONDS: Final = 5.0
 
 
 def ensure(settings: Settings) -> None:
-    """Make sure that a supervisor runs for this home; call it after a submission, so that it cannot leave in between."""
+    """Make sure that a supervisor runs for this home; called after a submission, it cannot leave in between."""
     if settings.database_url is not None or running(settings):
         return
     log_file = settings.penstock_home / "workers.log"

@@ -8,6 +8,7 @@ tree. Nothing recurses, and the work is linear in the text.
 from __future__ import annotations
 
 import re
+import sys
 from itertools import accumulate, groupby
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -279,7 +280,7 @@ def _runs(pieces: list[_Piece], limit: int) -> Iterator[_Piece]:
     start = 0
     while start < len(pieces):
         end, size = start, 0
-        best, best_end = MAX_DEPTH * 9, start + 1
+        best, best_end = sys.maxsize, start + 1
         while end < len(pieces) and size + pieces[end].size <= limit:
             if 3 * size > limit and pieces[end].depth <= best:
                 best, best_end = pieces[end].depth, end

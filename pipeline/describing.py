@@ -121,7 +121,7 @@ def _completed(row: Row[Any]) -> str:
 
 
 def _remaining(row: Row[Any]) -> float | None:
-    """Return the seconds left at the rate between the older of two samples and now; None until a rate is known (R24)."""
+    """Return the seconds left at the rate from the older of two samples to now; None until a rate is known (R24)."""
     if row.status != JobStatus.RUNNING or row.earlier_at is None:
         return None
     seconds = (row.updated_at - row.earlier_at).total_seconds()
@@ -149,4 +149,3 @@ def repository(row: Row[Any]) -> Repository:
     names = ("project_id", "root_path", "name", "index_state", "embedder", "model", "dimension", "files", "chunks")
     values = {name: getattr(row, name) for name in names}
     return Repository(indexed_at=row.indexed_at, created_at=row.created_at, **values)
-

@@ -1,24 +1,23 @@
 """The one family of errors of the house.
 
-    PenstockError                    code, exit_code; text = what failed, which one, what to do next
-    ├── ValidationError              VALIDATION_ERROR: bad input, nothing was stored
-    │   ├── InvalidPath              a repository path that is refused at submission (R06)
-    │   └── InvalidQuery             a search that cannot be answered (R53)
-    ├── JobNotFound                  JOB_NOT_FOUND
-    ├── RepositoryNotFound           REPOSITORY_NOT_FOUND
-    ├── InvalidStatus                INVALID_STATUS: the job's state does not allow the move
-    ├── DatabaseError                DATABASE_ERROR: unreachable, not migrated, too old
-    ├── EmbedderError                EMBEDDER_ERROR
-    │   ├── EmbedderUnavailable      away for now: the job is blocked and goes on by itself (R13)
-    │   │   └── ModelMissing         the server is there, the model is not
-    │   ├── EmbedderBusy             overloaded or timed out: retry this request, smaller
-    │   └── DimensionChanged         the model's dimension is not what the index was built with
-    ├── ScanRefused                  the repository cannot be indexed (too large, gone, nothing in it)
-    ├── FileSkipped                  one file is passed over, for a stated reason
-    ├── JobStopped                   the job is no longer running: the stage's transaction is rolled back
-    ├── BatchMoved                   the batch is past this stage: a second delivery has nothing to do
-    ├── StagedRowsLost               a crash of the server emptied the staging table: back to chunk
-    └── LeaseLost                    another worker took the message over: roll back
+PenstockError                    code, exit_code; text = what failed, which one, what to do next
+├── ValidationError              VALIDATION_ERROR: bad input, nothing was stored
+│   ├── InvalidPath              a repository path that is refused at submission (R06)
+│   └── InvalidQuery             a search that cannot be answered (R53)
+├── JobNotFound                  JOB_NOT_FOUND
+├── RepositoryNotFound           REPOSITORY_NOT_FOUND
+├── InvalidStatus                INVALID_STATUS: the job's state does not allow the move
+├── DatabaseError                DATABASE_ERROR: unreachable, not migrated, too old
+├── EmbedderError                EMBEDDER_ERROR
+│   ├── EmbedderUnavailable      away for now: the job is blocked and goes on by itself (R13)
+│   │   └── ModelMissing         the server is there, the model is not
+│   └── DimensionChanged         the model's dimension is not what the index was built with
+├── ScanRefused                  the repository cannot be indexed (too large, gone, nothing in it)
+├── FileSkipped                  one file is passed over, for a stated reason
+├── JobStopped                   the job is no longer running: the stage's transaction is rolled back
+├── BatchMoved                   the batch is past this stage: a second delivery has nothing to do
+├── StagedRowsLost               a crash of the server emptied the staging table: back to chunk
+└── LeaseLost                    another worker took the message over: roll back
 """
 
 from __future__ import annotations
@@ -92,10 +91,6 @@ class EmbedderUnavailable(EmbedderError):
 
 class ModelMissing(EmbedderUnavailable):
     """The embedding server is there, but it lacks the model."""
-
-
-class EmbedderBusy(EmbedderError):
-    """The embedding server timed out or refused this request; a smaller one may pass."""
 
 
 class DimensionChanged(EmbedderError):

@@ -42,7 +42,7 @@ class Office:
 
 
 def submit(office: Office, request: JobRequest, *, resumed_from: UUID | None = None) -> Submission:
-    """Store a pending job, send its scan message and answer at once (R01-R04); a second one is the first's duplicate (R07).
+    """Store a pending job, send its scan message and answer at once (R01-R04); a second one is a duplicate (R07).
 
     Raises InvalidPath before anything is stored (R06).
     """
@@ -140,7 +140,7 @@ def pause(office: Office, job_id: UUID) -> Job:
 
 
 def cancel(office: Office, job_id: UUID) -> Job:
-    """End a job; what is committed stays searchable, staged work is dropped (R31). Raises InvalidStatus, JobNotFound."""
+    """End a job; what is committed stays searchable, staged work goes (R31). Raises InvalidStatus, JobNotFound."""
     job = _control(office, job_id, JobStatus.CANCELLED, "cancelled")
     with durable(office.engine) as connection:
         batches.drop_staged(connection, [batch_id for batch_id, _ in batches.in_flight(connection, job_id)])
@@ -197,7 +197,9 @@ def remove(office: Office, project_id: str, root_path: str) -> None:
     with durable(office.engine) as connection:
         found = repositories.find(connection, project_id, root_path)
         if found is None:
-            raise RepositoryNotFound(f"{root_path} is not indexed in project {project_id}; `penstock repos` lists what is")
+            raise RepositoryNotFound(
+                f"{root_path} is not indexed in project {project_id}; `penstock repos` lists what is"
+            )
         busy = jobs.active(connection, project_id, root_path)
         if busy is not None:
             raise InvalidStatus(f"job {busy.id} of {root_path} is {busy.status}; cancel it first")
@@ -211,6 +213,6 @@ def online(engine: Engine) -> tuple[Worker, ...]:
 
 
 def expire(connection: Connection, days: float) -> int:
-    """Delete the jobs that finished more than `days` days ago, and messages set aside as long; returns the jobs (R38)."""
+    """Delete the jobs that finished more than `days` days ago, and messages set aside then; returns the jobs (R38)."""
     messages.drop_rejected(connection, days)
     return jobs.delete_expired(connection, days)

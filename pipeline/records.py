@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline.states import JobStatus
 
-
 # --- inside the house -------------------------------------------------------------------------------------------------
 
 

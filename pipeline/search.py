@@ -85,7 +85,9 @@ def _scope(connection: Connection, request: SearchRequest) -> Sequence[Row[Any]]
     root = None if request.repo_path is None else str(request.repo_path)
     scope = chunks.scope(connection, request.project_id, root)
     if not scope and root is not None:
-        raise RepositoryNotFound(f"{root} is not indexed; `penstock index {root}` indexes it, `penstock repos` lists what is")
+        raise RepositoryNotFound(
+            f"{root} is not indexed; `penstock index {root}` indexes it, `penstock repos` lists what is"
+        )
     return scope
 
 
@@ -108,7 +110,7 @@ def _ranked(
     scope: Sequence[Row[Any]],
     vectors: dict[int, NDArray[np.float32]],
 ) -> list[Row[Any]]:
-    """Return the hits, best first; the text ranking is the same for every model, so the best score of a chunk counts."""
+    """Return the hits, best first; words rank the same for every model, so the best score of a chunk counts."""
     wanted = ChunkFilter(
         tuple({row.id for row in scope}), request.languages, request.kinds, glob_pattern(request.path_glob)
     )

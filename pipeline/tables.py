@@ -159,9 +159,7 @@ indexing_jobs = Table(
     CheckConstraint(
         "status <> 'blocked' OR (blocked_since IS NOT NULL AND blocked_reason IS NOT NULL)", name="blocked"
     ),
-    CheckConstraint(
-        "(status IN ('cancelled', 'completed', 'failed')) = (finished_at IS NOT NULL)", name="finished"
-    ),
+    CheckConstraint("(status IN ('cancelled', 'completed', 'failed')) = (finished_at IS NOT NULL)", name="finished"),
     CheckConstraint("files_indexed <= files_scanned", name="files_indexed"),
     CheckConstraint("progress_percentage BETWEEN 0 AND 100", name="progress"),
     CheckConstraint("(progress_percentage = 100) = (status = 'completed')", name="progress_full"),

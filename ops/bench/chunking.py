@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 MAX_BYTES: Final = 1_000_000
+HEAD_BYTES: Final = 4_000
 MEGABYTE: Final = 1_000_000
 
 
@@ -44,7 +45,7 @@ def read_texts(root: Path) -> dict[str, list[str]]:
         if path.is_file() and path.stat().st_size <= MAX_BYTES:
             content = path.read_bytes()
             try:
-                texts[language_of(path.name, content[:200])].append(content.decode())
+                texts[language_of(path.name, content[:HEAD_BYTES])].append(content.decode())
             except UnicodeDecodeError:
                 continue
     return texts

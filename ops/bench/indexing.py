@@ -99,10 +99,9 @@ def index(home: Path, tree: Path, title: str) -> Run:
 
 def processes(home: Path) -> Iterator[Usage]:
     """Yield what the workers and the server of a home have used."""
-    supervisor = psutil.Process(int((home / "supervisor.lock").read_text()))
-    for number, child in enumerate(supervisor.children()):
-        yield usage(child, f"worker {number + 1}")
-    yield usage(supervisor, "supervisor")
+    for worker in json.loads(call(home, "workers", "--json"))["workers"]:
+        yield usage(psutil.Process(worker["pid"]), "+".join(worker["stages"]))
+    yield usage(psutil.Process(int((home / "supervisor.lock").read_text())), "supervisor")
     for postmaster in psutil.process_iter(["name", "cwd"]):
         if postmaster.info["cwd"] and Path(postmaster.info["cwd"]).is_relative_to(home) and owns(postmaster):
             yield server(postmaster)

@@ -137,7 +137,7 @@ def _word_vectors(wanted: Sequence[str]) -> NDArray[np.int8]:
             shares.append(share)
     bits = np.unpackbits(np.frombuffer(b"".join(map(digest, features)), np.uint8)).reshape(-1, DIMENSION)
     signed = (2 * bits.astype(np.int16) - 1) * np.asarray(shares, np.int16)[:, None]
-    total = np.add.reduceat(signed, starts, axis=0, dtype=np.int32)
+    total = np.add.reduceat(signed, starts, axis=0, dtype=np.int16).astype(np.int32)  # a word adds up to some 1,400
     lengths = np.sqrt(np.square(total).sum(axis=1, keepdims=True, dtype=np.int64))
     vectors: NDArray[np.int8] = np.rint(total * (ROW_LENGTH / lengths)).astype(np.int8)
     return vectors

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pipeline.chunking import chunk as chunks_of
 from pipeline.embedding import content_hash
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from pipeline.stages.delivery import Delivery
     from pipeline.stages.workbench import Workbench
     from pipeline.store.batches import Batch
+
+HEAD: Final = 4_000
+"""Characters that tell the language where the name does not: a C++ header's first lines are its licence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +66,7 @@ def _hashes(connection: Connection, batch: Batch) -> dict[str, bytes]:
     return files.hashes(connection, batch.repository_id, [entry.path for entry in batch.files])
 
 
-def _read_all(
-    bench: Workbench, batch: Batch, known: dict[str, bytes]
-) -> tuple[list[FileResult], list[StagedChunk]]:
+def _read_all(bench: Workbench, batch: Batch, known: dict[str, bytes]) -> tuple[list[FileResult], list[StagedChunk]]:
     results: list[FileResult] = []
     staged: list[StagedChunk] = []
     for index, entry in enumerate(batch.files):
@@ -91,7 +92,7 @@ def _result(entry: FileEntry, source: SourceText) -> FileResult:
         mtime_ns=source.mtime_ns,
         outcome=Outcome.INDEXED,
         hash=source.content_hash.hex(),
-        language=language_of(entry.path, source.text[:200].encode()),
+        language=language_of(entry.path, source.text[:HEAD].encode()),
         words=" ".join(words(entry.path)),
     )
 

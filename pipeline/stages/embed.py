@@ -114,8 +114,8 @@ def _model(connection: Connection, batch: Batch, answer: Embedded) -> int:
     known = repositories.newest_model(connection, batch.embedder, batch.model)
     if known is not None and known.dimension != dimension:
         raise DimensionChanged(
-            f"{batch.embedder} model {batch.model} answers with {dimension} dimensions, the index has {known.dimension};"
-            " if the model was replaced, submit the repository again to embed it anew",
+            f"{batch.embedder} model {batch.model} answers with {dimension} dimensions, the index has {known.dimension}"
+            "; if the model was replaced, submit the repository again to embed it anew",
             dimension,
         )
     return known.id if known is not None else repositories.add_model(connection, batch.embedder, batch.model, dimension)

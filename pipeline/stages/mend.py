@@ -1,4 +1,4 @@
-"""What happens when a stage cannot: blocked jobs, failed attempts, poisonous files, lost staging, dropped deliveries."""
+"""What happens when a stage cannot: blocked jobs, failed attempts, poisonous files, lost staging, late deliveries."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Mended:
 
 
 def mend(bench: Workbench, stage: Stage, subject: str, delivery: Delivery, error: BaseException) -> Mended:
-    """Settle the message of a stage that raised, in one transaction; raises LeaseLost when it is another worker's now."""
+    """Settle the message of a stage that raised, in one transaction; raises LeaseLost when it was taken over."""
     with redoable(bench.engine) as connection:
         if isinstance(error, BatchMoved | JobStopped):
             delivery.complete(connection)
@@ -64,16 +64,23 @@ def mend(bench: Workbench, stage: Stage, subject: str, delivery: Delivery, error
 def _block(
     bench: Workbench, connection: Connection, batch_id: int, delivery: Delivery, error: EmbedderUnavailable
 ) -> Mended:
-    """Block the job until the embedder answers again (R13): the batch asks again after a while, and counts no failure."""
+    """Block the job until the embedder answers again (R13): the batch asks again later, and counts no failure."""
     batch = batches.load(connection, batch_id)
     delivery.postpone(connection, bench.limits.unavailable_retry)
     jobs.move(
-        connection, batch.job_id, JobStatus.BLOCKED, "blocked", sources=(JobStatus.RUNNING,), blocked_reason=clean(error)
+        connection,
+        batch.job_id,
+        JobStatus.BLOCKED,
+        "blocked",
+        sources=(JobStatus.RUNNING,),
+        blocked_reason=clean(error),
     )
     return Mended("blocked", clean(error))
 
 
-def _fail_scan(bench: Workbench, connection: Connection, subject: str, delivery: Delivery, error: BaseException) -> Mended:
+def _fail_scan(
+    bench: Workbench, connection: Connection, subject: str, delivery: Delivery, error: BaseException
+) -> Mended:
     """Fail the job when its repository cannot be scanned; another error is tried again, from the cursor on."""
     if not isinstance(error, ScanRefused):
         job_id = UUID(subject)
@@ -181,7 +188,12 @@ def give_up_on(bench: Workbench, stage: Stage, subject: str, delivery: Delivery)
         if batch.stage != BatchStage(stage) or batch.status not in WORKING:
             return None
         return isolate(
-            bench, connection, stage, batch, delivery, f"its worker died {delivery.deliveries - 1} times at stage {stage}"
+            bench,
+            connection,
+            stage,
+            batch,
+            delivery,
+            f"its worker died {delivery.deliveries - 1} times at stage {stage}",
         )
 
 

@@ -233,5 +233,3 @@ def _finish(work: Scan, listing: Listing, removed: list[str]) -> int:
             finish.finish(work.bench, connection, work.job_id, work.delivery)
     work.settle(work.cursor)
     return count
-
-

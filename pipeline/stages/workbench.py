@@ -1,4 +1,4 @@
-"""What every stage works with: the pool, the limits and the embedders; the batch that is due; the window that lets batches in."""
+"""What every stage works with: the pool, the limits, the embedders; the batch that is due; the window of a job."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Workbench:
 
 
 def due(connection: Connection, subject: str, stage: BatchStage) -> Batch:
-    """Return the batch of a message; raises BatchMoved when it is not due for this stage, JobStopped when its job rests."""
+    """Return a message's batch; raises BatchMoved when it is not due for this stage, JobStopped when its job rests."""
     batch = batches.load(connection, int(subject))
     if batch.stage != stage:
         raise BatchMoved(f"batch {subject} is due for {batch.stage}, not for {stage}")

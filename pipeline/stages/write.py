@@ -34,7 +34,7 @@ class WriteReport:
 
 
 def write(bench: Workbench, subject: str, delivery: Delivery) -> WriteReport:
-    """Replace the batch's files in the index in one transaction (R35), let the next batch in, end the job if it was the last.
+    """Replace the batch's files in one transaction (R35), let the next batch in, end the job if it was the last.
 
     Raises BatchMoved, JobStopped; StagedRowsLost when chunks or vectors are not all there.
     """

@@ -222,7 +222,8 @@ RESULT_COLUMNS: Final = (
 )
 OUTCOMES: Final = text("""
 INSERT INTO penstock.file_outcomes (job_id, path, outcome, reason)
-SELECT :job, path, outcome, reason FROM jsonb_to_recordset(CAST(:results AS jsonb)) AS r (path text, outcome text, reason text)
+SELECT :job, path, outcome, reason
+FROM jsonb_to_recordset(CAST(:results AS jsonb)) AS r (path text, outcome text, reason text)
 WHERE outcome IN ('failed', 'skipped')
 ON CONFLICT (job_id, path) DO UPDATE SET outcome = EXCLUDED.outcome, reason = EXCLUDED.reason
 """)

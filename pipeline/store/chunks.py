@@ -81,7 +81,9 @@ STATEMENT: Final = text(SEARCH).bindparams(
 )
 
 
-def search(connection: Connection, ranking: Ranking, wanted: ChunkFilter, limit: int, offset: int) -> Sequence[Row[Any]]:
+def search(
+    connection: Connection, ranking: Ranking, wanted: ChunkFilter, limit: int, offset: int
+) -> Sequence[Row[Any]]:
     """Return the best chunks by both rankings, best first."""
     return connection.execute(STATEMENT, parameters(ranking, wanted, limit, offset)).all()
 

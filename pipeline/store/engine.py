@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 ASYNCHRONOUS: Final = text("SET LOCAL synchronous_commit = off")
 BOUND_IDLENESS: Final = "SET idle_in_transaction_session_timeout = '60s'"
 KNOWS_VECTORS: Final = "SELECT 1 FROM pg_type WHERE typname = 'halfvec'"
-VANISHED_PEER: Final = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
+VANISHED_PEER: Final = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
 """A server that left the network is noticed within some 11 seconds: idle and interval in seconds, the last in ms."""
 
 

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 def record(connection: Connection, job_id: UUID, kind: str, **detail: object) -> None:
     """Add an event; `detail` keeps only what is not None, as JSON."""
-    known = {name: value if isinstance(value, int | float | bool) else str(value) for name, value in detail.items() if value is not None}
+    known = {
+        name: value if isinstance(value, int | float | bool) else str(value)
+        for name, value in detail.items()
+        if value is not None
+    }
     connection.execute(insert(job_events).values(job_id=job_id, type=kind, detail=known))
 
 

@@ -117,5 +117,3 @@ def replace(
     connection.execute(UPSERT, values)
     connection.execute(TOUCH, values)
     return connection.execute(FILL, values).rowcount
-
-

@@ -31,7 +31,11 @@ STAMPS: Final[dict[JobStatus, dict[str, object]]] = {
     JobStatus.COMPLETED: {"completed_at": CLOCK, "finished_at": CLOCK, "progress_percentage": 100},
     JobStatus.FAILED: {"finished_at": CLOCK},
     JobStatus.BLOCKED: {"blocked_since": CLOCK},
-    JobStatus.RUNNING: {"started_at": func.coalesce(jobs.c.started_at, CLOCK), "blocked_since": None, "blocked_reason": None},
+    JobStatus.RUNNING: {
+        "started_at": func.coalesce(jobs.c.started_at, CLOCK),
+        "blocked_since": None,
+        "blocked_reason": None,
+    },
     JobStatus.PENDING: {"blocked_since": None, "blocked_reason": None},
 }
 
@@ -141,7 +145,9 @@ def move(
         .returning(jobs.c.id)
     ).first()
     if moved:
-        events.record(connection, job_id, event, **{k: v for k, v in values.items() if k in {"error_message", "blocked_reason"}})
+        events.record(
+            connection, job_id, event, **{k: v for k, v in values.items() if k in {"error_message", "blocked_reason"}}
+        )
         announce(connection, job_id)
     return moved is not None
 
@@ -161,7 +167,10 @@ def admit(connection: Connection, places: int) -> list[UUID]:
     connection.execute(select(func.pg_advisory_xact_lock(ADMISSION_LOCK)))
     taken = connection.execute(select(func.count()).where(jobs.c.status.in_(WORKING))).scalar_one()
     waiting = connection.execute(
-        select(jobs.c.id).where(jobs.c.status == JobStatus.PENDING).order_by(jobs.c.created_at).limit(max(0, places - taken))
+        select(jobs.c.id)
+        .where(jobs.c.status == JobStatus.PENDING)
+        .order_by(jobs.c.created_at)
+        .limit(max(0, places - taken))
     ).scalars()
     return [
         job_id
@@ -172,9 +181,11 @@ def admit(connection: Connection, places: int) -> list[UUID]:
 
 def working(connection: Connection) -> Sequence[UUID]:
     """Return the running and blocked jobs, oldest first."""
-    return connection.execute(
-        select(jobs.c.id).where(jobs.c.status.in_(WORKING)).order_by(jobs.c.created_at)
-    ).scalars().all()
+    return (
+        connection.execute(select(jobs.c.id).where(jobs.c.status.in_(WORKING)).order_by(jobs.c.created_at))
+        .scalars()
+        .all()
+    )
 
 
 def anything_active(connection: Connection) -> bool:
@@ -187,7 +198,8 @@ SECONDS_PER_FILE: Final = text("""
 SELECT sum(extract(epoch FROM finished_at - started_at)) / nullif(sum(files_indexed), 0) AS seconds
 FROM (
     SELECT finished_at, started_at, files_indexed FROM penstock.indexing_jobs
-    WHERE status = 'completed' AND files_indexed > 0 AND (CAST(:repository AS bigint) IS NULL OR repository_id = :repository)
+    WHERE status = 'completed' AND files_indexed > 0
+      AND (CAST(:repository AS bigint) IS NULL OR repository_id = :repository)
     ORDER BY created_at DESC LIMIT 20
 ) AS recent
 """)
@@ -225,7 +237,9 @@ def begin_scan(connection: Connection, job_id: UUID, files: int) -> None:
     connection.execute(update(jobs).where(jobs.c.id == job_id).values(files_listed=files, updated_at=CLOCK))
 
 
-def move_cursor(connection: Connection, job_id: UUID, before: str | None, after: str | None, *, completed: bool) -> bool:
+def move_cursor(
+    connection: Connection, job_id: UUID, before: str | None, after: str | None, *, completed: bool
+) -> bool:
     """Move the scan's cursor by compare-and-set; False when another scan of this job moved it."""
     done = connection.execute(
         update(jobs)
@@ -234,5 +248,3 @@ def move_cursor(connection: Connection, job_id: UUID, before: str | None, after:
         .returning(jobs.c.id)
     ).first()
     return done is not None
-
-

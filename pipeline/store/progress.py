@@ -1,4 +1,4 @@
-"""Progress on the hot job row: one UPDATE a commit that adds deltas, never writes the status, and is the last statement."""
+"""Progress on the hot job row: one UPDATE a commit adds deltas, never writes the status, and comes last."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _sampled() -> dict[str, ColumnElement[object]]:
 
 
 def _percentage(deltas: dict[str, int]) -> ColumnElement[float]:
-    """Weigh the overlapping stages: scan 10, chunk 40, embed 40, write 10; never falls, below 100 until completed (R22)."""
+    """Weigh the overlapping stages: scan 10, chunk 40, embed 40, write 10; never falls, 100 only at the end (R22)."""
 
     def new(name: str) -> ColumnElement[float]:
         return cast(jobs.c[name] + deltas.get(name, 0), Double)

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SOURCE: Final = {
-    "retries.py": 'def delay_before_retry(attempt):\n    """Seconds to wait before an attempt is made again."""\n    return 2**attempt\n',
+    "retries.py": (
+        'def delay_before_retry(attempt):\n    """Seconds to wait before an attempt is made again."""\n'
+        "    return 2**attempt\n"
+    ),
     "brewing.md": "# A brewery\n\nHow beer is made: malt, hops, yeast and water.\n",
 }
 

@@ -54,7 +54,7 @@ def submit(driver: Driver, root: Path, project: str = "default") -> Submission:
 
 
 def test_a_submission_answers_with_a_pending_job(driver: Driver, root: Path) -> None:
-    """The reply holds id, status, message, project, path, estimate and duplicate; the scan message is queued (R01, R03)."""
+    """The reply holds what R03 lists, and the scan message is queued (R01, R03)."""
     reply = submit(driver, root)
     assert (reply.status, reply.duplicate, reply.project_id) == (JobStatus.PENDING, False, "default")
     assert (reply.repo_path, reply.estimated_duration_seconds) == (str(root), 1.0)
@@ -173,7 +173,7 @@ def test_a_repository_can_be_removed_unless_it_is_worked_on(driver: Driver, root
 
 
 def test_old_jobs_expire_with_all_that_is_theirs(driver: Driver, root: Path) -> None:
-    """After the retention time a finished job goes with its events and batches; the index and active jobs stay (R38)."""
+    """After the retention time a finished job goes with all its rows; the index and active jobs stay (R38)."""
     submit(driver, root)
     driver.drain()
     waiting = submit(driver, root).job_id
@@ -190,7 +190,7 @@ def test_an_unreachable_database_is_the_users_error(tmp_path: Path, root: Path) 
     """The text says that the database does not answer and what to do (R61)."""
     engine = connect(f"postgresql://nobody@/none?host={tmp_path}")
     office = Office(engine, messages.MessageOutbox(), "local", "m")
-    with pytest.raises(DatabaseError, match="does not answer.*penstock doctor"):
+    with pytest.raises(DatabaseError, match=r"does not answer.*penstock doctor"):
         jobs.submit(office, JobRequest(repo_path=str(root)))
     with pytest.raises(DatabaseError, match="does not answer"):
         jobs.listed(engine, JobFilter())

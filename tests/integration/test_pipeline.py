@@ -29,7 +29,9 @@ def root(tmp_path: Path) -> Path:
     for number in range(12):
         file = folder / "src" / f"part{number:02}.py"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f'def part_{number}(order):\n    """Work on step {number} of an order."""\n    return {number}\n')
+        file.write_text(
+            f'def part_{number}(order):\n    """Work on step {number} of an order."""\n    return {number}\n'
+        )
     return folder
 
 

@@ -42,7 +42,8 @@ INSERT INTO penstock.indexing_jobs (id, repository_id, project_id, repo_path, na
     SELECT gen_random_uuid(), 1 + n % 40, 'p', '/r' || (n % 40), 'r', 'local', 'm', 'completed',
         now() - n * interval '1 minute', now(), now(), 100 FROM generate_series(1, 10000) AS n;
 INSERT INTO penstock.batches (job_id, sequence, stage, files, file_count, byte_count)
-    SELECT j.id, n, 'done', '[]', 0, 0 FROM (SELECT id FROM penstock.indexing_jobs LIMIT 200) j, generate_series(1, 60) n;
+    SELECT j.id, n, 'done', '[]', 0, 0
+    FROM (SELECT id FROM penstock.indexing_jobs LIMIT 200) j, generate_series(1, 60) n;
 INSERT INTO dramatiq.queue (message_id, queue_name, state, message)
     SELECT gen_random_uuid(), 'chunk', (CASE WHEN n % 5 = 0 THEN 'consumed' ELSE 'queued' END)::dramatiq.state, '{}'
     FROM generate_series(1, 20000) AS n;

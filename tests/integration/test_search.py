@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from pipeline.records import SearchResults
 
 FILES: Final = {
-    "src/mail.py": 'class Mailer:\n    def send(self, letter):\n        """Deliver a letter to the post office."""\n        return letter\n',
+    "src/mail.py": (
+        'class Mailer:\n    def send(self, letter):\n        """Deliver a letter to the post office."""\n'
+        "        return letter\n"
+    ),
     "src/queue.go": "package queue\n\n// Push appends a message to the queue.\nfunc Push(message string) {}\n",
     "web/cart.js": "export function addToCart(item) {\n  return cart.concat(item);\n}\n",
     "docs/brewing.md": "# Brewing\n\nMalt, hops, yeast and water.\n",
@@ -119,7 +122,9 @@ def test_an_unknown_repository_is_an_error_with_the_next_step(driver: Driver, tm
         ask(driver, "x", repo_path=tmp_path / "unknown")
 
 
-@pytest.mark.parametrize("query", ["'; DROP TABLE penstock.chunks; --", "a & | ! ( b", "\\", "the of and", "日本語", "🦜"])
+@pytest.mark.parametrize(
+    "query", ["'; DROP TABLE penstock.chunks; --", "a & | ! ( b", "\\", "the of and", "日本語", "🦜"]
+)
 def test_no_query_breaks_the_search(driver: Driver, query: str) -> None:
     """Quotes, operators, stop words and any script are only words (R53)."""
     assert ask(driver, query).limit == 10
