@@ -30,7 +30,8 @@ def test_ci_runs_the_commands_of_the_readme() -> None:
     parts = [part for line in _commands(read("README.md")) for part in line.split(" && ")]
     advised = [part for part in parts if part.startswith("uv run ")]
     run = read(".ci/run")
-    assert advised == ["uv run penstock index .", "uv run pytest"]
+    search = "uv run penstock search 'give back the message of a worker that died'"
+    assert advised == ["uv run penstock index .", search, "uv run pytest"]
     assert not [command for command in advised if not re.search(rf"(?:^| ){re.escape(command)}$", run, re.MULTILINE)]
 
 
