@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, TextIO
 
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
 
 if TYPE_CHECKING:
     from structlog.typing import Processor
@@ -45,6 +46,8 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
 
 
 def _rendered(*, as_json: bool) -> list[Processor]:
+    # Tracebacks go without local variables, which hold contents of files and the database's password.
     if as_json:
-        return [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
-    return [structlog.dev.ConsoleRenderer()]
+        trace = ExceptionDictTransformer(show_locals=False)
+        return [structlog.processors.ExceptionRenderer(trace), structlog.processors.JSONRenderer()]
+    return [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]

@@ -102,7 +102,7 @@ def locked(settings: Settings) -> Iterator[IO[str] | None]:
 
 def run(settings: Settings) -> int:
     """Supervise in the foreground until told to end, or until nothing was active for PENSTOCK_IDLE_SECONDS."""
-    from ops.database import open_database  # noqa: PLC0415 - only this command needs it
+    from ops.database import open_database
 
     logs.configure(settings)
     settings.penstock_home.mkdir(parents=True, exist_ok=True)
@@ -152,8 +152,8 @@ class Idle:
 
     def active(self) -> bool:
         """Return whether a job may need a worker; a server that does not answer is no reason to leave."""
-        from pipeline.store import jobs  # noqa: PLC0415 - preloaded
-        from pipeline.store.engine import connect, reading  # noqa: PLC0415
+        from pipeline.store import jobs
+        from pipeline.store.engine import connect, reading
 
         engine = connect(self._url, pool_size=1, application_name="penstock supervisor")
         try:
@@ -167,9 +167,9 @@ class Idle:
 
 def _stop_server(settings: Settings, url: str) -> None:
     """Stop the embedded server after the workers left because nothing was active, unless somebody else is connected."""
-    from ops import postgres  # noqa: PLC0415 - only here
-    from pipeline.store import schema  # noqa: PLC0415
-    from pipeline.store.engine import connect, reading  # noqa: PLC0415
+    from ops import postgres
+    from pipeline.store import schema
+    from pipeline.store.engine import connect, reading
 
     engine = connect(url, pool_size=1, application_name="penstock supervisor")
     with reading(engine) as connection:

@@ -30,7 +30,7 @@ log = structlog.get_logger("penstock")
 
 def run(settings: Settings, stages: Sequence[Stage], processes: int, threads: int) -> int:
     """Run worker processes for some stages in the foreground; returns the exit code."""
-    from ops.database import open_database  # noqa: PLC0415 - the parent of a fork imports what its children need
+    from ops.database import open_database
 
     logs.configure(settings)
     url = open_database(settings)
@@ -51,19 +51,19 @@ def preload() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Milliseconds that a consumer rests after the connection was lost; Dramatiq reads this when it is imported.
     os.environ.setdefault("dramatiq_restart_delay", "500")
-    import actors.broker  # noqa: PLC0415 - see above
-    import actors.caretaker  # noqa: PLC0415
-    import actors.chunker  # noqa: PLC0415
-    import actors.embedder  # noqa: PLC0415
-    import actors.scanner  # noqa: PLC0415
-    import actors.writer  # noqa: F401, PLC0415
+    import actors.broker
+    import actors.caretaker
+    import actors.chunker
+    import actors.embedder
+    import actors.scanner
+    import actors.writer  # noqa: F401 - imported for the children
 
 
 def serve(settings: Settings, url: str, stages: tuple[Stage, ...], threads: int, parent: int) -> int:
     """Be a worker process until SIGTERM, or until the parent is gone; a batch under way is finished first."""
-    from dramatiq import Worker  # noqa: PLC0415 - preloaded
+    from dramatiq import Worker
 
-    from actors.caretaker import Caretaker  # noqa: PLC0415
+    from actors.caretaker import Caretaker
 
     ended = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -86,14 +86,14 @@ def serve(settings: Settings, url: str, stages: tuple[Stage, ...], threads: int,
 
 def equip(settings: Settings, url: str, stages: tuple[Stage, ...], threads: int) -> tuple[Workbench, LeaseBroker]:
     """Return the workbench and the broker of this process, its actors declared."""
-    from dramatiq.middleware import CurrentMessage, TimeLimit  # noqa: PLC0415 - preloaded
+    from dramatiq.middleware import CurrentMessage, TimeLimit
 
-    from actors import chunker, embedder, scanner, writer  # noqa: PLC0415
-    from actors.broker import LeaseBroker  # noqa: PLC0415
-    from actors.runtime import Runtime  # noqa: PLC0415
-    from ops.office import embedder_for  # noqa: PLC0415
-    from pipeline.stages.workbench import Workbench  # noqa: PLC0415
-    from pipeline.store.engine import connect  # noqa: PLC0415
+    from actors import chunker, embedder, scanner, writer
+    from actors.broker import LeaseBroker
+    from actors.runtime import Runtime
+    from ops.office import embedder_for
+    from pipeline.stages.workbench import Workbench
+    from pipeline.store.engine import connect
 
     engine = connect(url, pool_size=threads + 2, application_name="penstock " + "+".join(stages))
     bench = Workbench(engine, settings.limits(), embedder_for(settings))

@@ -72,7 +72,7 @@ def _duration(row: Row[Any]) -> float | None:
     return round(max(0.0, (end - started).total_seconds()), 3)
 
 
-def _message(row: Row[Any], stages: tuple[StageProgress, ...]) -> str:
+def _message(row: Row[Any], stages: tuple[StageProgress, ...]) -> str:  # noqa: PLR0911 - one a state
     match JobStatus(row.status):
         case JobStatus.PENDING:
             return "Waiting for a free place"

@@ -20,7 +20,7 @@ LOOK: Final = 0.02
 
 
 def seconds(connection: Connection, repository_id: int, root: Path) -> float:
-    """Return the expected seconds: files times the mean of this repository's jobs, else of all jobs, else the default."""
+    """Return the expected seconds: files times the mean of this repository's jobs, else of all, else the default."""
     rate = (
         jobs.seconds_per_file(connection, repository_id)
         or jobs.seconds_per_file(connection, None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid4
 
@@ -15,6 +14,8 @@ from pipeline.store import batches, jobs, messages, repositories
 from pipeline.store.engine import durable, reading
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sqlalchemy import Connection, Engine, Row
 
     from pipeline.records import Job, JobRequest

@@ -52,7 +52,7 @@ def search(engine: Engine, embedder_for: Callable[[str, str], Embedder], request
     with reading(engine) as connection:
         scope = _scope(connection, request)
     vectors, note = _vectors(embedder_for, scope, query)
-    with reading(engine) as connection:
+    with reading(engine) as connection, _matchable():
         found = _ranked(connection, request, scope, vectors)
     state, coverage = _coverage(scope)
     return SearchResults(
@@ -79,6 +79,16 @@ def _check(request: SearchRequest) -> str:
     if request.offset < 0:
         raise InvalidQuery(f"offset {request.offset} is negative")
     return query
+
+
+@contextmanager
+def _matchable() -> Iterator[None]:
+    """Tell the user of a filter that PostgreSQL cannot match: an odd range of characters, a NUL."""
+    try:
+        yield
+    except DataError as error:
+        reason = str(error.orig).partition("\n")[0]
+        raise InvalidQuery(f"the path glob or another filter cannot be matched: {reason}") from error
 
 
 def _scope(connection: Connection, request: SearchRequest) -> Sequence[Row[Any]]:
@@ -111,9 +121,8 @@ def _ranked(
     vectors: dict[int, NDArray[np.float32]],
 ) -> list[Row[Any]]:
     """Return the hits, best first; words rank the same for every model, so the best score of a chunk counts."""
-    wanted = ChunkFilter(
-        tuple({row.id for row in scope}), request.languages, request.kinds, glob_pattern(request.path_glob)
-    )
+    pattern = None if request.path_glob is None else glob_pattern(request.path_glob)
+    wanted = ChunkFilter(tuple({row.id for row in scope}), request.languages, request.kinds, pattern)
     tsquery = chunks.tsquery(connection, query_words(request.query))
     enough = request.offset + request.limit
     best: dict[int, Row[Any]] = {}

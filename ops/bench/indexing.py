@@ -2,8 +2,8 @@
 
     python -m ops.bench.indexing PATH [--copies N]
 
-Everything runs in a home of its own below the temporary folder, which is removed afterwards. Times are of this run on this
-machine: compare runs by their CPU seconds and ratios.
+Everything runs in a home of its own below the temporary folder, which is removed afterwards. Times are of this run on
+this machine: compare runs by their CPU seconds and ratios.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def measure(tree: Path, home: Path) -> None:
 
 def call(home: Path, *arguments: str) -> str:
     """Run a penstock command in the bench's home and return what it prints."""
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603 - our own program, without a shell
         [*PENSTOCK, *arguments],
         check=True,
         capture_output=True,

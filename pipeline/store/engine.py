@@ -46,9 +46,8 @@ def connect(url: str, *, pool_size: int = 4, application_name: str = "penstock")
     return engine
 
 
-def _prepare(connection: Any, _record: object) -> None:
+def _prepare(driver: DriverConnection[Any], _record: object) -> None:
     """Bound what a hung process may hold on a new connection, and teach it pgvector's types, where they are known."""
-    driver: DriverConnection[Any] = connection
     with driver.cursor() as cursor:
         cursor.execute(BOUND_IDLENESS)
         cursor.execute(KNOWS_VECTORS)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-PACKAGES = ("asyncio", "collections", "concurrent", "ctypes", "email", "http", "importlib", "json", "logging", "xml")
+PACKAGES = ("asyncio", "email", "http", "json", "logging", "xml")
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("library") / "lib"
     for package in PACKAGES:
         shutil.copytree(library / package, folder / package, ignore=shutil.ignore_patterns("__pycache__", "test"))
-    for file in library.glob("*.py"):
+    for file in library.glob("[a-g]*.py"):
         shutil.copy(file, folder)
     return folder
 
@@ -65,7 +65,7 @@ def test_a_killed_embedder_repeats_only_the_request_in_flight(
 ) -> None:
     """Answers are committed request by request: what the server is asked twice is at most 1 % of the chunks (R33)."""
     root = tmp_path / "shop"
-    generate(root, 700)
+    generate(root, 400)
     settings = {"PENSTOCK_EMBEDDER": "ollama", "OLLAMA_EMBEDDING_MODEL": "nomic-embed-text", "OLLAMA_BATCH_SIZE": "16"}
     with (
         OllamaStandin(Settings(passage_delay=0.001)) as server,
@@ -78,7 +78,7 @@ def test_a_killed_embedder_repeats_only_the_request_in_flight(
         system.kill(system.holder(Stage.EMBED))
         job = system.finished(job_id)
         record = server.ledger.record()
-    assert (job.status, job.files_indexed) == (JobStatus.COMPLETED, 700)
+    assert (job.status, job.files_indexed) == (JobStatus.COMPLETED, 400)
     assert record["repeated"] <= job.chunks_created / 100
     assert sums(engine, job_id) == []
 

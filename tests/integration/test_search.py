@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import pytest
 
@@ -89,13 +89,12 @@ def test_without_its_embedder_the_words_decide_and_the_answer_says_so(driver: Dr
     """An embedder that is away weakens a search; it does not end it (R51, R52)."""
 
     class Absent(WilfulEmbedder):
-        def embed_query(self, query: str) -> object:  # type: ignore[override]
-            message = "the server is away"
-            raise EmbedderUnavailable(message)
+        def embed_query(self, query: str) -> NoReturn:
+            raise EmbedderUnavailable(f"the server does not answer: {query}")
 
     driver.embedder = Absent()
     found = ask(driver, "letter")
-    assert found.note == "ranked by words only: the server is away"
+    assert found.note == "ranked by words only: the server does not answer: letter"
     assert [hit.path for hit in found.results] == ["src/mail.py"]
 
 
