@@ -33,6 +33,8 @@ CONCEPT_SHARE: Final = 100
 SPELLING_SHARE: Final = 150
 GRAM: Final = 4
 LONGEST_PIECE: Final = 64
+LONGEST_SPELLED: Final = 14
+"""Longer words are joined identifiers, whose parts count already: how they are spelled adds cost and no meaning."""
 BLOCK: Final = 1_024
 ROW_LENGTH: Final = 400
 """The length of a stored row, whose 256 components then fit int8."""
@@ -146,6 +148,8 @@ def _word_vectors(wanted: Sequence[str]) -> NDArray[np.int8]:
 def features_of(word: str) -> list[tuple[str, int]]:
     """Return what a word's vector is made of, each with its share: its stem, how it is spelled, and what it means."""
     root, padded = stem(word), f"<{word}>"
+    if len(word) > LONGEST_SPELLED:
+        return [(f"stem {root}", STEM_SHARE)]
     grams = [padded[at : at + GRAM] for at in range(max(1, len(padded) - GRAM + 1))]
     spelling = round(SPELLING_SHARE / len(grams) ** 0.5)
     meaning = [(f"concept {CONCEPTS[root]}", CONCEPT_SHARE)] if root in CONCEPTS else []
