@@ -7,9 +7,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline import jobs
+from pipeline.stages import mend
 from pipeline.store.engine import redoable
 
 if TYPE_CHECKING:
@@ -39,16 +39,15 @@ class Caretaker(Thread):
             if self._broker.leader:
                 try:
                     self._round()
-                except SQLAlchemyError as error:
-                    log.warning("caretaker.failed", reason=str(error).partition("\n")[0])
+                except Exception as error:  # noqa: BLE001 - while it leads, nobody else mends
+                    log.warning("caretaker.failed", reason=mend.clean(error))
 
     def end(self) -> None:
         """Make no further round."""
         self._ended.set()
 
     def _round(self) -> None:
-        with redoable(self._bench.engine) as connection:
-            jobs.sweep(self._bench, connection, self._broker)
+        jobs.sweep(self._bench, self._broker)
         if self._cleaned_at is None or monotonic() - self._cleaned_at > RETENTION_SECONDS:
             with redoable(self._bench.engine) as connection:
                 deleted = jobs.expire(connection, self._retention_days)

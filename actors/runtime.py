@@ -11,6 +11,7 @@ from dramatiq.middleware.threading import Interrupt
 
 from pipeline.errors import LeaseLost
 from pipeline.stages import mend
+from pipeline.states import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from actors.lease import LeasedMessage
     from pipeline.stages.delivery import Delivery
     from pipeline.stages.workbench import Workbench
-    from pipeline.states import Stage
 
 log = structlog.get_logger("penstock")
 
@@ -41,7 +41,8 @@ class Runtime:
     def perform(self, stage: Stage, work: StageFunction, subject: str) -> None:
         """Run a stage on the current message; whatever it raises is mended and the message settled."""
         message = cast("LeasedMessage", CurrentMessage.get_current_message())
-        with structlog.contextvars.bound_contextvars(stage=str(stage), subject=subject, deliveries=message.deliveries):
+        about: dict[str, object] = {"job_id": subject} if stage is Stage.SCAN else {"batch_id": int(subject)}
+        with structlog.contextvars.bound_contextvars(stage=str(stage), deliveries=message.deliveries, **about):
             self._guarded(stage, lambda: self._run(stage, work, subject, message), subject, message)
 
     def _run(self, stage: Stage, work: StageFunction, subject: str, message: LeasedMessage) -> None:

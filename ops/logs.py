@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import TYPE_CHECKING, TextIO
 
@@ -10,7 +11,7 @@ import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 
 if TYPE_CHECKING:
-    from structlog.typing import Processor
+    from structlog.typing import EventDict, Processor
 
     from ops.settings import Settings
 
@@ -21,6 +22,7 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     as_json = settings.penstock_log_format == "json" or (settings.penstock_log_format == "auto" and not stream.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _sign,
         structlog.stdlib.add_log_level,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -43,6 +45,12 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(root.level),
         cache_logger_on_first_use=True,
     )
+
+
+def _sign(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Name the process on each of its lines; a bound variable would reach one thread only."""
+    event.setdefault("worker", os.getpid())
+    return event
 
 
 def _rendered(*, as_json: bool) -> list[Processor]:

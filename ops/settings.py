@@ -132,6 +132,8 @@ class Settings(BaseSettings):
             max_repository_bytes=round(self.max_repo_size_gb * GIGABYTE),
             max_running_jobs=self.max_concurrent_indexing_jobs,
             job_window=self.job_window,
+            job_seconds=self.indexing_job_timeout_seconds,
+            blocked_seconds=self.blocked_timeout_seconds,
         )
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 START_SECONDS: Final = 20.0
 STOP_SECONDS: Final = 40.0
+LOCK_ATTEMPTS: Final = 10
 LOOK_SECONDS: Final = 5.0
 """How often the supervisor asks whether anything is active."""
 
@@ -72,7 +73,7 @@ def stop(settings: Settings) -> bool:
     """Ask the supervisor to end and wait until it has; False when none runs."""
     if not running(settings):
         return False
-    pid = int(lock_path(settings).read_text())
+    pid = _pid(settings)
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_SECONDS
@@ -83,13 +84,20 @@ def stop(settings: Settings) -> bool:
     return True
 
 
+def _pid(settings: Settings) -> int:
+    """Return the supervisor's pid, which it writes just after it took the lock."""
+    deadline = time.monotonic() + STOP_SECONDS
+    while not (text := lock_path(settings).read_text()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return int(text)
+
+
 @contextlib.contextmanager
 def locked(settings: Settings) -> Iterator[IO[str] | None]:
     """Hold the supervisor's lock, with our pid in it; None when another process holds it."""
     with lock_path(settings).open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        # Whoever only asks whether one runs holds it for an instant, too.
+        if not any(_taken(lock) for _ in range(LOCK_ATTEMPTS)):
             yield None
             return
         lock.truncate(0)
@@ -98,6 +106,16 @@ def locked(settings: Settings) -> Iterator[IO[str] | None]:
         # The workers must not hold the lock when their supervisor is gone.
         os.register_at_fork(after_in_child=lock.close)
         yield lock
+
+
+def _taken(lock: IO[str]) -> bool:
+    """Try to lock, and rest a moment when another process holds it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        time.sleep(0.05)
+        return False
+    return True
 
 
 def run(settings: Settings) -> int:

@@ -8,8 +8,6 @@ from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
 from ops import logs
 from ops.processes import Child, Group
 from pipeline.states import Stage
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
 ORPHAN_CHECK: Final = 1.0
 DRAIN_ORDER: Final = (Stage.WRITE, Stage.EMBED, Stage.CHUNK, Stage.SCAN)
 """Later stages first, so that what is in flight drains."""
-
-log = structlog.get_logger("penstock")
 
 
 def run(settings: Settings, stages: Sequence[Stage], processes: int, threads: int) -> int:
@@ -68,7 +64,6 @@ def serve(settings: Settings, url: str, stages: tuple[Stage, ...], threads: int,
     ended = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    structlog.contextvars.bind_contextvars(worker=os.getpid())
     bench, broker = equip(settings, url, stages, threads)
     worker = Worker(broker, queues=set(map(str, stages)), worker_threads=threads)
     worker.start()

@@ -81,7 +81,7 @@ def _message(row: Row[Any], stages: tuple[StageProgress, ...]) -> str:  # noqa: 
         case JobStatus.PAUSED:
             return f"Paused at {row.progress_percentage:.0f} %"
         case JobStatus.BLOCKED:
-            return f"Waiting: {row.blocked_reason}, since {row.blocked_since:%H:%M:%S} UTC"
+            return f"Waiting: {row.blocked_reason}, since {row.blocked_since.astimezone(UTC):%H:%M:%S} UTC"
         case JobStatus.COMPLETED:
             return _completed(row)
         case JobStatus.FAILED:

@@ -22,7 +22,15 @@ PenstockError                    code, exit_code; text = what failed, which one,
 
 from __future__ import annotations
 
-from typing import ClassVar
+import re
+from typing import ClassVar, Final
+
+UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
+
+
+def storable(text: str) -> str:
+    """Return a text that PostgreSQL can hold: NUL and lone surrogates become the replacement character."""
+    return UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 class PenstockError(Exception):

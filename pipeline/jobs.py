@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid4
 
-from pipeline import describing, estimating, paths
+from pipeline import checking, describing, estimating, paths
 from pipeline.errors import InvalidStatus, JobNotFound, RepositoryNotFound, ValidationError
 from pipeline.records import FileNote, JobPage, Repository, Submission, Worker
+from pipeline.stages import finish
 from pipeline.states import TERMINAL, JobStatus, Stage
 from pipeline.store import batches, jobs, messages, repositories
-from pipeline.store.engine import durable, reading
+from pipeline.store.engine import durable, reading, redoable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +48,7 @@ def submit(office: Office, request: JobRequest, *, resumed_from: UUID | None = N
 
     Raises InvalidPath before anything is stored (R06).
     """
+    checking.texts(project_id=request.project_id, name=request.name, include=request.include, exclude=request.exclude)
     root = paths.validate(
         request.repo_path,
         allowed_roots=office.allowed_roots,
@@ -128,8 +130,8 @@ def listed(engine: Engine, wanted: JobFilter, limit: int = 20, offset: int = 0) 
     """Return a page of jobs, newest first (R25)."""
     if not 1 <= limit <= MAX_PAGE:
         raise ValidationError(f"limit {limit} is not between 1 and {MAX_PAGE}")
-    if offset < 0:
-        raise ValidationError(f"offset {offset} is negative")
+    checking.offset(offset)
+    checking.texts(project_id=wanted.project_id, path_prefix=wanted.path_prefix)
     with reading(engine) as connection:
         rows, total = jobs.page(connection, wanted, limit, offset)
     return JobPage(jobs=tuple(map(describing.job, rows)), total_count=total, limit=limit, offset=offset)
@@ -179,11 +181,18 @@ def resume(office: Office, job_id: UUID) -> Job:
     return status(office.engine, successor.job_id)
 
 
-def sweep(bench: Workbench, connection: Connection, outbox: Outbox) -> None:
-    """Admit pending jobs and send again whatever working jobs wait for; the caretaker's round, idempotent."""
-    bench.admit(connection, outbox)
-    for job_id in jobs.working(connection):
-        bench.send_unfinished(connection, job_id, outbox)
+def sweep(bench: Workbench, outbox: Outbox) -> None:
+    """Make the caretaker's round: end what is overdue, admit what waits, send again what working jobs wait for.
+
+    Idempotent; a transaction a job, so that no lock of one is waited for while another's is held.
+    """
+    finish.fail_overdue(bench, outbox)
+    with redoable(bench.engine) as connection:
+        bench.admit(connection, outbox)
+        working = jobs.working(connection)
+    for job_id in working:
+        with redoable(bench.engine) as connection:
+            bench.send_unfinished(connection, job_id, outbox)
 
 
 def indexed(engine: Engine, project_id: str | None = None) -> tuple[Repository, ...]:
@@ -196,7 +205,7 @@ def indexed(engine: Engine, project_id: str | None = None) -> tuple[Repository, 
 def remove(office: Office, project_id: str, root_path: str) -> None:
     """Delete a repository from the index; raises RepositoryNotFound, InvalidStatus while a job works on it."""
     with durable(office.engine) as connection:
-        found = repositories.find(connection, project_id, root_path)
+        found = repositories.find(connection, project_id, root_path, lock=True)
         if found is None:
             raise RepositoryNotFound(
                 f"{root_path} is not indexed in project {project_id}; `penstock repos` lists what is"
@@ -216,4 +225,5 @@ def online(engine: Engine) -> tuple[Worker, ...]:
 def expire(connection: Connection, days: float) -> int:
     """Delete the jobs that finished more than `days` days ago, and messages set aside then; returns the jobs (R38)."""
     messages.drop_rejected(connection, days)
+    batches.drop_orphans(connection)
     return jobs.delete_expired(connection, days)

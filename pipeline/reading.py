@@ -43,7 +43,7 @@ LEGACY: Final = (
 )
 """Encodings that are recognised beside Unicode; of equally likely ones the first is taken."""
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _GONE: Final = {
     errno.ENOENT: "vanished after the scan",
@@ -122,7 +122,7 @@ def _open(root: Path, path: str) -> int:
         raise FileSkipped("not a path below the repository")
     at = os.open(root, _FOLDER)
     for folder in folders:
-        at = _step(at, folder, _FOLDER | os.O_NOFOLLOW)
+        at = _step(at, folder, _FOLDER)
     return _step(at, name, _FILE)
 
 

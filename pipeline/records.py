@@ -70,6 +70,8 @@ class Limits:
     batch_bytes: int = 512_000
     max_failures: int = 3
     unavailable_retry: float = 3.0
+    job_seconds: float = 0
+    blocked_seconds: float = 0
     chunk_characters: int = 1_500
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from sqlalchemy.exc import DataError
+
+from pipeline import checking
 from pipeline.errors import EmbedderError, InvalidQuery, RepositoryNotFound
 from pipeline.ranking import glob_pattern, query_words
 from pipeline.records import SearchHit, SearchResults
@@ -14,7 +18,7 @@ from pipeline.store.chunks import ChunkFilter, Ranking
 from pipeline.store.engine import reading
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -72,12 +76,16 @@ def _check(request: SearchRequest) -> str:
         raise InvalidQuery("the query is empty: say in words or in code what to look for")
     if len(query) > MAX_QUERY:
         raise InvalidQuery(f"the query has {len(query):,} characters, at most {MAX_QUERY:,} are answered")
-    if "\x00" in query:
-        raise InvalidQuery("the query holds a NUL character")
+    checking.texts(
+        query=(query[: checking.LONGEST], query[checking.LONGEST :]),
+        project_id=request.project_id,
+        path_glob=request.path_glob,
+        languages=request.languages,
+        kinds=request.kinds,
+    )
+    checking.offset(request.offset)
     if not 1 <= request.limit <= MAX_LIMIT:
         raise InvalidQuery(f"limit {request.limit} is not between 1 and {MAX_LIMIT}")
-    if request.offset < 0:
-        raise InvalidQuery(f"offset {request.offset} is negative")
     return query
 
 
@@ -138,7 +146,11 @@ def _coverage(scope: Sequence[Row[Any]]) -> tuple[str, float]:
     """Return the least complete state in scope, and the share of the known files that is searchable."""
     repositories = {row.id: row for row in scope}.values()
     searchable = sum(row.searchable for row in repositories)
-    known = sum(max(row.searchable, (row.listed or 0) if row.status in ACTIVE else 0) for row in repositories)
+    behind = [row.status in ACTIVE or row.index_state == "partial" for row in repositories]
+    known = sum(
+        max(row.searchable, row.listed or 0) if late else row.searchable
+        for row, late in zip(repositories, behind, strict=True)
+    )
     states = {row.index_state for row in repositories} | {"partial" for row in repositories if row.status in ACTIVE}
     state = next((state for state in ("partial", "complete") if state in states), "empty")
     return state, round(searchable / known, 4) if known else 0.0

@@ -179,6 +179,11 @@ Index(
     indexing_jobs.c.created_at,
     postgresql_where=text(f"status IN ({listed(ACTIVE)})"),
 )
+Index(
+    "ix_indexing_jobs_resumed_from",
+    indexing_jobs.c.resumed_from,
+    postgresql_where=text("resumed_from IS NOT NULL"),
+)
 Index("ix_indexing_jobs_repository", indexing_jobs.c.repository_id, indexing_jobs.c.created_at)
 
 batches = Table(
@@ -224,6 +229,7 @@ files = Table(
     Column("content_hash", LargeBinary),
     Column("language", Text),
     Column("chunk_count", Integer, nullable=False, server_default=ZERO),
+    Column("model_id", ForeignKey(models.c.id), comment="The vector space that its chunks are in"),
     Column("skip_reason", Text),
     Column("indexed_at", Moment, nullable=False, server_default=NOW),
     CheckConstraint("skip_reason IS NULL OR chunk_count = 0", name="skipped"),

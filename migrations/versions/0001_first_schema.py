@@ -196,6 +196,8 @@ CREATE UNIQUE INDEX uq_indexing_jobs_active ON penstock.indexing_jobs (project_i
 
 CREATE INDEX ix_indexing_jobs_created ON penstock.indexing_jobs (created_at DESC, id);
 
+CREATE INDEX ix_indexing_jobs_resumed_from ON penstock.indexing_jobs (resumed_from) WHERE resumed_from IS NOT NULL;
+
 CREATE INDEX ix_indexing_jobs_repository ON penstock.indexing_jobs (repository_id, created_at);
 
 CREATE INDEX ix_indexing_jobs_active ON penstock.indexing_jobs (created_at) WHERE status IN ('blocked', 'paused', 'pending', 'running');
@@ -209,14 +211,18 @@ CREATE TABLE penstock.files (
     content_hash BYTEA,
     language TEXT,
     chunk_count INTEGER DEFAULT 0 NOT NULL,
+    model_id SMALLINT,
     skip_reason TEXT,
     indexed_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
     CONSTRAINT pk_files PRIMARY KEY (id),
     CONSTRAINT ck_files_skipped CHECK (skip_reason IS NULL OR chunk_count = 0),
     CONSTRAINT uq_files_repository_id_path UNIQUE (repository_id, path),
-    CONSTRAINT fk_files_repository_id FOREIGN KEY(repository_id) REFERENCES penstock.repositories (id) ON DELETE CASCADE
+    CONSTRAINT fk_files_repository_id FOREIGN KEY(repository_id) REFERENCES penstock.repositories (id) ON DELETE CASCADE,
+    CONSTRAINT fk_files_model_id FOREIGN KEY(model_id) REFERENCES penstock.models (id)
 )
  WITH (fillfactor = 80);
+
+COMMENT ON COLUMN penstock.files.model_id IS 'The vector space that its chunks are in';
 
 COMMENT ON COLUMN penstock.files.mtime_ns IS '0 when it was too fresh to be trusted';
 

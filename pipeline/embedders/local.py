@@ -131,7 +131,9 @@ def word_vectors(wanted: Sequence[str]) -> NDArray[np.int8]:
 
 def _word_vectors(wanted: Sequence[str]) -> NDArray[np.int8]:
     """Add up the signs of each word's features; whole numbers up to the last step, so that every machine gets the same."""
-    starts, features, shares = [], [], []
+    starts: list[int] = []
+    features: list[str] = []
+    shares: list[int] = []
     for word in wanted:
         starts.append(len(features))
         for feature, share in features_of(word):

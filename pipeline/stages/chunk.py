@@ -15,7 +15,7 @@ from pipeline.reading import SourceText, read
 from pipeline.records import Outcome
 from pipeline.stages.workbench import due
 from pipeline.states import BatchStage, Stage
-from pipeline.store import batches, embeddings, files, progress
+from pipeline.store import batches, embeddings, files, progress, repositories
 from pipeline.store.batches import FileResult
 from pipeline.store.embeddings import StagedChunk
 from pipeline.store.engine import redoable
@@ -63,7 +63,9 @@ def chunk(bench: Workbench, subject: str, delivery: Delivery) -> ChunkReport:
 
 
 def _hashes(connection: Connection, batch: Batch) -> dict[str, bytes]:
-    return files.hashes(connection, batch.repository_id, [entry.path for entry in batch.files])
+    model = repositories.newest_model(connection, batch.embedder, batch.model)
+    paths = [entry.path for entry in batch.files]
+    return files.hashes(connection, batch.repository_id, model.id if model else None, paths)
 
 
 def _read_all(bench: Workbench, batch: Batch, known: dict[str, bytes]) -> tuple[list[FileResult], list[StagedChunk]]:

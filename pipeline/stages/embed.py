@@ -134,6 +134,7 @@ def _hand_on(bench: Workbench, batch: Batch, account: Account, delivery: Deliver
             chunk_count=chunks,
             chunks_embedded=min(chunks, account.embedded),
         )
+        jobs.move(connection, batch.job_id, JobStatus.RUNNING, "unblocked", sources=(JobStatus.BLOCKED,))
         delivery.complete(connection)
         delivery.send(connection, Stage.WRITE, str(batch.batch_id))
         # What was embedded for a file that fails is in the store, but not among the job's chunks.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from pipeline.errors import storable
 from pipeline.states import JobStatus
 from pipeline.store import batches, jobs, repositories
+from pipeline.store.engine import redoable
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -24,13 +26,24 @@ def finish(bench: Workbench, connection: Connection, job_id: UUID, outbox: Outbo
         return
     problem = _problem(connection, job)
     if problem:
-        fail(bench, connection, job_id, outbox, problem, "ScanRefused")
+        fail(bench, connection, job_id, outbox, problem, "NothingIndexed")
         return
+    # Nothing is left to embed, so nothing is waited for.
+    jobs.move(connection, job_id, JobStatus.RUNNING, "unblocked", sources=(JobStatus.BLOCKED,))
     if jobs.move(connection, job_id, JobStatus.COMPLETED, "completed"):
         model = repositories.newest_model(connection, job.embedder, job.model)
         state = "partial" if job.files_failed else "complete"
         repositories.set_state(connection, job.repository_id, state, model.id if model else None)
         bench.admit(connection, outbox)
+
+
+def fail_overdue(bench: Workbench, outbox: Outbox) -> None:
+    """Fail the jobs that ran or were blocked for too long (R13, R17), each in a transaction of its own."""
+    with bench.engine.connect() as connection:
+        overdue = jobs.overdue(connection, bench.limits.job_seconds, bench.limits.blocked_seconds)
+    for job_id, reason in overdue.items():
+        with redoable(bench.engine) as connection:
+            fail(bench, connection, job_id, outbox, reason, "TimeLimitExceeded")
 
 
 def _problem(connection: Connection, job: Row[Any]) -> str | None:
@@ -45,9 +58,10 @@ def _problem(connection: Connection, job: Row[Any]) -> str | None:
 
 def fail(bench: Workbench, connection: Connection, job_id: UUID, outbox: Outbox, message: str, kind: str) -> None:
     """End a job as failed, keeping its progress and what is written, and let the next one in (R14)."""
-    trace = traceback.format_exc().replace("\x00", "")
+    trace = storable(traceback.format_exc())
     known = None if trace.startswith("NoneType") else trace
     if jobs.move(
         connection, job_id, JobStatus.FAILED, "failed", error_message=message, error_type=kind, error_traceback=known
     ):
+        batches.drop_staged(connection, [batch_id for batch_id, _ in batches.in_flight(connection, job_id)])
         bench.admit(connection, outbox)

@@ -16,6 +16,8 @@ from pipeline.errors import (
     PenstockError,
     ScanRefused,
     StagedRowsLost,
+    ValidationError,
+    storable,
 )
 from pipeline.records import Outcome
 from pipeline.stages import finish
@@ -46,6 +48,14 @@ class Mended:
 
 def mend(bench: Workbench, stage: Stage, subject: str, delivery: Delivery, error: BaseException) -> Mended:
     """Settle the message of a stage that raised, in one transaction; raises LeaseLost when it was taken over."""
+    try:
+        return _mend(bench, stage, subject, delivery, error)
+    except (BatchMoved, JobStopped) as late:
+        # The job ended, or the batch went on, between the fault and its mending.
+        return _mend(bench, stage, subject, delivery, late)
+
+
+def _mend(bench: Workbench, stage: Stage, subject: str, delivery: Delivery, error: BaseException) -> Mended:
     with redoable(bench.engine) as connection:
         if isinstance(error, BatchMoved | JobStopped):
             delivery.complete(connection)
@@ -88,8 +98,15 @@ def _fail_scan(
         failures = events.count(connection, job_id, "scan_interrupted")
         if failures < bench.limits.max_failures:
             return _again(connection, delivery, failures, error)
+    return _fail_job(bench, connection, UUID(subject), delivery, error)
+
+
+def _fail_job(
+    bench: Workbench, connection: Connection, job_id: UUID, delivery: Delivery, error: BaseException
+) -> Mended:
+    """End the job: trying again, or another file, would meet the same fault. The job's row is locked first, as always."""
+    finish.fail(bench, connection, job_id, delivery, clean(error), type(error).__name__)
     delivery.complete(connection)
-    finish.fail(bench, connection, UUID(subject), delivery, clean(error), type(error).__name__)
     return Mended("failed job", clean(error))
 
 
@@ -107,9 +124,8 @@ def _mend_batch(
         return _back_to_chunk(connection, stage, batch, delivery, error)
     if isinstance(error, DimensionChanged):
         repositories.add_model(connection, batch.embedder, batch.model, error.dimension)
-        delivery.complete(connection)
-        finish.fail(bench, connection, batch.job_id, delivery, clean(error), type(error).__name__)
-        return Mended("failed job", clean(error))
+    if isinstance(error, DimensionChanged | ValidationError):
+        return _fail_job(bench, connection, batch.job_id, delivery, error)
     failures = batches.count_failure(connection, batch_id, BatchStage(stage), clean(error))
     if failures < bench.limits.max_failures:
         return _again(connection, delivery, failures, error)
@@ -198,11 +214,11 @@ def give_up_on(bench: Workbench, stage: Stage, subject: str, delivery: Delivery)
 
 
 def clean(error: BaseException) -> str:
-    """Return an error in words that the database can hold: no NUL, no lone surrogate, at most 2,000 characters."""
+    """Return an error in words that the database can hold, at most 2,000 characters."""
     text = str(error)
     if isinstance(error, DBAPIError):
         # Its own text goes on with the statement and the row, which hold contents of files.
         text = f"{type(error.orig).__name__}: {error.orig}".partition("\n")[0]
     elif not isinstance(error, PenstockError):
         text = f"{type(error).__name__}: {text}"
-    return text.replace("\x00", "\\0").encode("utf-8", "backslashreplace").decode()[:2_000]
+    return storable(text)[:2_000]

@@ -96,6 +96,7 @@ class Scan:
             raise BatchMoved(f"the scan of job {self.job_id} was taken over")
         batch = self.batcher.take()
         if batch:
+            repositories.mark_partial(connection, self.repository_id)
             batches.add(connection, self.job_id, self.sequence, batch)
             self.count(batches_total=1)
         batches.add_outcomes(connection, self.job_id, self.results)
@@ -130,12 +131,11 @@ def scan(bench: Workbench, subject: str, delivery: Delivery) -> ScanReport:
     """
     started = time.monotonic()
     job_id = UUID(subject)
-    work, options, force = _open(bench, job_id, delivery)
-    root = Path(options.root)
-    listing = list_files(root, options.scan)
-    _check(bench, listing, root)
+    work, source = _open(bench, job_id, delivery)
+    listing = list_files(source.root, source.options)
+    _check(bench, listing, source.root)
     _begin(work, listing)
-    removed = _run(work, listing, force=force)
+    removed = _run(work, listing, source)
     removed_count = _finish(work, listing, removed)
     return ScanReport(
         job_id=subject,
@@ -149,13 +149,15 @@ def scan(bench: Workbench, subject: str, delivery: Delivery) -> ScanReport:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the files are and which of them are wanted."""
+    """Where the files are, which of them are wanted, and in which model's space the index must have them."""
 
-    root: str
-    scan: ScanOptions
+    root: Path
+    options: ScanOptions
+    model_id: int | None
+    force: bool
 
 
-def _open(bench: Workbench, job_id: UUID, delivery: Delivery) -> tuple[Scan, Source, bool]:
+def _open(bench: Workbench, job_id: UUID, delivery: Delivery) -> tuple[Scan, Source]:
     with redoable(bench.engine) as connection:
         bench.admit(connection, delivery)
     with bench.engine.connect() as connection:
@@ -165,10 +167,12 @@ def _open(bench: Workbench, job_id: UUID, delivery: Delivery) -> tuple[Scan, Sou
         if job.scan_completed:
             raise BatchMoved(f"the scan of job {job_id} is complete")
         repository = repositories.find(connection, job.project_id, job.repo_path)
-        force = job.force_reindex or repositories.model_changed(connection, job_id)
+        model = repositories.newest_model(connection, job.embedder, job.model)
         sequence = batches.next_sequence(connection, job_id)
     if repository is None:
         raise ScanRefused(f"the repository {job.repo_path} was removed from the index")
+    if Path(job.repo_path).resolve() != Path(job.repo_path):
+        raise ScanRefused(f"{job.repo_path} was replaced by a symbolic link after the submission; submit it again")
     work = Scan(bench, delivery, job_id, repository.id, job.scan_cursor, sequence, Batcher(bench.limits, sequence))
     options = ScanOptions(
         recursive=job.recursive,
@@ -176,7 +180,7 @@ def _open(bench: Workbench, job_id: UUID, delivery: Delivery) -> tuple[Scan, Sou
         exclude=tuple(job.exclude_globs),
         max_file_bytes=bench.limits.max_file_bytes,
     )
-    return work, Source(job.repo_path, options), force
+    return work, Source(Path(job.repo_path), options, model.id if model else None, force=job.force_reindex)
 
 
 def _check(bench: Workbench, listing: Listing, root: Path) -> None:
@@ -192,17 +196,18 @@ def _check(bench: Workbench, listing: Listing, root: Path) -> None:
 def _begin(work: Scan, listing: Listing) -> None:
     """Note the size of the listing; the first run of a scan also notes what the listing passed over."""
     with redoable(work.bench.engine) as connection:
-        jobs.begin_scan(connection, work.job_id, len(listing.entries) + len(listing.skipped))
+        if not jobs.begin_scan(connection, work.job_id, len(listing.entries) + len(listing.skipped)):
+            raise JobStopped(f"job {work.job_id} is not running any more")
     if work.cursor is None:
         work.results = [skipped(item.path, item.reason) for item in listing.skipped]
         work.count(files_scanned=len(work.results), files_skipped=len(work.results))
         work.commit("")
 
 
-def _run(work: Scan, listing: Listing, *, force: bool) -> list[str]:
+def _run(work: Scan, listing: Listing, source: Source) -> list[str]:
     removed = []
     taken = work.cursor
-    for change in _beyond(work, listing, force=force):
+    for change in _beyond(work, listing, source):
         if isinstance(change, Removed):
             removed.append(change.path)
             continue
@@ -213,10 +218,11 @@ def _run(work: Scan, listing: Listing, *, force: bool) -> list[str]:
     return removed
 
 
-def _beyond(work: Scan, listing: Listing, *, force: bool) -> Iterator[Change]:
+def _beyond(work: Scan, listing: Listing, source: Source) -> Iterator[Change]:
     """Yield what lies beyond the cursor, and every removed path."""
     cursor = (work.cursor or "").encode()
-    for change in changes(listing.entries, files.known(work.bench.engine, work.repository_id), force=force):
+    known = files.known(work.bench.engine, work.repository_id, source.model_id)
+    for change in changes(listing.entries, known, force=source.force):
         if isinstance(change, Removed) or change.entry.path.encode() > cursor:
             yield change
 

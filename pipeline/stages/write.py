@@ -50,8 +50,7 @@ def write(bench: Workbench, subject: str, delivery: Delivery) -> WriteReport:
         batches.drop_staged(connection, [batch.batch_id])
         batches.add_outcomes(connection, batch.job_id, batch.results)
         batches.move(connection, batch.batch_id, BatchStage.WRITE, BatchStage.DONE)
-        if batch.sequence == 0:
-            repositories.mark_partial(connection, batch.repository_id, model.id if model else None)
+        repositories.note_model(connection, batch.repository_id, model.id if model else None)
         delivery.complete(connection)
         bench.let_in(connection, batch.job_id, delivery)
         clock = Clock(Stage.WRITE, time.monotonic() - started)

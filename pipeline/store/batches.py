@@ -13,7 +13,6 @@ from sqlalchemy.types import BigInteger
 from pipeline.errors import BatchMoved
 from pipeline.records import FileEntry, Outcome
 from pipeline.states import IN_FLIGHT, BatchStage, JobStatus, Stage
-from pipeline.store.repositories import MODEL_CHANGED
 from pipeline.tables import batches, indexing_jobs, repositories
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ LOADED: Final = (
         batches,
         indexing_jobs.c.status,
         indexing_jobs.c.repository_id,
-        (indexing_jobs.c.force_reindex | MODEL_CHANGED).label("force"),
+        indexing_jobs.c.force_reindex,
         indexing_jobs.c.embedder,
         indexing_jobs.c.model,
         repositories.c.root_path,
@@ -115,7 +114,7 @@ def _batch(row: Row[Any]) -> Batch:
         status=JobStatus(row.status),
         repository_id=row.repository_id,
         root_path=row.root_path,
-        force=row.force,
+        force=row.force_reindex,
         embedder=row.embedder,
         model=row.model,
     )
@@ -153,12 +152,13 @@ def add_embedded(connection: Connection, batch_id: int, added: int) -> None:
 
 
 LET_IN: Final = text("""
-UPDATE penstock.batches SET stage = 'chunk' WHERE id IN (
+WITH next AS MATERIALIZED (
     SELECT id FROM penstock.batches WHERE job_id = :job AND stage = 'ready' ORDER BY sequence
     LIMIT greatest(0, :window - (
         SELECT count(*) FROM penstock.batches WHERE job_id = :job AND stage IN ('chunk', 'embed', 'write')))
     FOR UPDATE SKIP LOCKED)
-RETURNING id
+UPDATE penstock.batches b SET stage = 'chunk' FROM next WHERE b.id = next.id
+RETURNING b.id
 """)
 
 
@@ -216,10 +216,6 @@ def split(connection: Connection, batch: Batch) -> int:
     )
 
 
-RESULT_COLUMNS: Final = (
-    "path text, size bigint, mtime_ns bigint, outcome text, reason text, hash text, language text, words text,"
-    " chunks integer, gone boolean"
-)
 OUTCOMES: Final = text("""
 INSERT INTO penstock.file_outcomes (job_id, path, outcome, reason)
 SELECT :job, path, outcome, reason
@@ -248,6 +244,18 @@ NOTED: Final = text(
 def outcomes(connection: Connection, job_id: UUID, limit: int) -> Sequence[Row[Any]]:
     """Return up to `limit` skipped and failed files of a job, failed ones first."""
     return connection.execute(NOTED, {"job": job_id, "limit": limit}).all()
+
+
+DROP_ORPHANS: Final = text("""
+DELETE FROM penstock.staged_chunks s WHERE NOT EXISTS (
+    SELECT FROM penstock.batches b JOIN penstock.indexing_jobs j ON j.id = b.job_id
+    WHERE b.id = s.batch_id AND b.stage IN ('embed', 'write') AND j.status IN ('running', 'blocked', 'paused', 'pending'))
+""")
+
+
+def drop_orphans(connection: Connection) -> int:
+    """Delete staged chunks that no active job waits for, and return how many."""
+    return connection.execute(DROP_ORPHANS).rowcount
 
 
 DROP_STAGED: Final = text("DELETE FROM penstock.staged_chunks WHERE batch_id = ANY(:batches)").bindparams(

@@ -21,17 +21,22 @@ if TYPE_CHECKING:
 
 PAGE: Final = 5_000
 KNOWN: Final = text("""
-SELECT path, size, mtime_ns, skip_reason FROM penstock.files
-WHERE repository_id = :repository AND path > :after ORDER BY path LIMIT :page
+SELECT path, size, skip_reason,
+    CASE WHEN chunk_count = 0 OR model_id = :model THEN mtime_ns ELSE 0 END AS mtime_ns
+FROM penstock.files WHERE repository_id = :repository AND path > :after ORDER BY path LIMIT :page
 """)
 
 
-def known(engine: Engine, repository_id: int) -> Iterator[KnownFile]:
-    """Yield the files that the index knows, by the bytes of their path, in pages of short transactions."""
+def known(engine: Engine, repository_id: int, model_id: int | None) -> Iterator[KnownFile]:
+    """Yield the files that the index knows, by the bytes of their path, in pages of short transactions.
+
+    The time of a file whose vectors are of another model is 0, which never counts as unchanged (R50).
+    """
     after = ""
     while True:
         with engine.connect() as connection:
-            rows = connection.execute(KNOWN, {"repository": repository_id, "after": after, "page": PAGE}).all()
+            values = {"repository": repository_id, "model": model_id, "after": after, "page": PAGE}
+            rows = connection.execute(KNOWN, values).all()
         yield from (KnownFile(row.path, row.size, row.mtime_ns, row.skip_reason) for row in rows)
         if len(rows) < PAGE:
             return
@@ -41,12 +46,14 @@ def known(engine: Engine, repository_id: int) -> Iterator[KnownFile]:
 HASHES: Final = text("""
 SELECT path, content_hash FROM penstock.files
 WHERE repository_id = :repository AND path = ANY(:paths) AND content_hash IS NOT NULL AND skip_reason IS NULL
+    AND (chunk_count = 0 OR model_id = :model)
 """).bindparams(bindparam("paths", type_=ARRAY(Text)))
 
 
-def hashes(connection: Connection, repository_id: int, paths: Sequence[str]) -> dict[str, bytes]:
-    """Return the content hashes that the index has of these paths."""
-    rows = connection.execute(HASHES, {"repository": repository_id, "paths": list(paths)})
+def hashes(connection: Connection, repository_id: int, model_id: int | None, paths: Sequence[str]) -> dict[str, bytes]:
+    """Return the content hashes that the index has of these paths, as far as their vectors are of this model."""
+    values = {"repository": repository_id, "model": model_id, "paths": list(paths)}
+    rows = connection.execute(HASHES, values)
     return {row.path: bytes(row.content_hash) for row in rows}
 
 
@@ -67,13 +74,13 @@ COLUMNS: Final = """(
     chunks integer, gone boolean)"""
 UPSERT: Final = text(f"""
 INSERT INTO penstock.files AS f
-    (repository_id, path, size, mtime_ns, content_hash, language, chunk_count, skip_reason)
-SELECT :repository, path, size, mtime_ns, decode(hash, 'hex'), language, chunks, reason
+    (repository_id, path, size, mtime_ns, content_hash, language, chunk_count, model_id, skip_reason)
+SELECT :repository, path, size, mtime_ns, decode(hash, 'hex'), language, chunks, CAST(:model AS smallint), reason
 FROM jsonb_to_recordset(CAST(:results AS jsonb)) AS r {COLUMNS}
 WHERE outcome IN ('indexed', 'skipped') AND NOT gone
 ON CONFLICT (repository_id, path) DO UPDATE SET size = EXCLUDED.size, mtime_ns = EXCLUDED.mtime_ns,
     content_hash = EXCLUDED.content_hash, language = EXCLUDED.language, chunk_count = EXCLUDED.chunk_count,
-    skip_reason = EXCLUDED.skip_reason, indexed_at = now()
+    model_id = EXCLUDED.model_id, skip_reason = EXCLUDED.skip_reason, indexed_at = now()
 """)  # noqa: S608 - constants only
 TOUCH: Final = text(f"""
 UPDATE penstock.files f SET size = r.size, mtime_ns = r.mtime_ns

@@ -195,9 +195,9 @@ def anything_active(connection: Connection) -> bool:
 
 
 SECONDS_PER_FILE: Final = text("""
-SELECT sum(extract(epoch FROM finished_at - started_at)) / nullif(sum(files_indexed), 0) AS seconds
+SELECT sum(extract(epoch FROM finished_at - started_at)) / nullif(sum(files_scanned), 0) AS seconds
 FROM (
-    SELECT finished_at, started_at, files_indexed FROM penstock.indexing_jobs
+    SELECT finished_at, started_at, files_scanned FROM penstock.indexing_jobs
     WHERE status = 'completed' AND files_indexed > 0
       AND (CAST(:repository AS bigint) IS NULL OR repository_id = :repository)
     ORDER BY created_at DESC LIMIT 20
@@ -232,9 +232,36 @@ def delete_expired(connection: Connection, days: float) -> int:
     return connection.execute(EXPIRED, {"days": days}).rowcount
 
 
-def begin_scan(connection: Connection, job_id: UUID, files: int) -> None:
-    """Note how many files the scan found, which progress is measured against."""
-    connection.execute(update(jobs).where(jobs.c.id == job_id).values(files_listed=files, updated_at=CLOCK))
+def begin_scan(connection: Connection, job_id: UUID, files: int) -> bool:
+    """Note how many files the scan found, which progress is measured against; False when the job does not run."""
+    done = connection.execute(
+        update(jobs)
+        .where(jobs.c.id == job_id, jobs.c.status.in_(WORKING))
+        .values(files_listed=files, updated_at=CLOCK)
+        .returning(jobs.c.id)
+    ).first()
+    return done is not None
+
+
+OVERDUE: Final = text("""
+SELECT id, blocked_reason, status = 'blocked' AND :blocked > 0
+    AND blocked_since < now() - make_interval(secs => :blocked) AS gave_up
+FROM penstock.indexing_jobs
+WHERE status IN ('running', 'blocked') AND (
+    (:running > 0 AND started_at < now() - make_interval(secs => :running))
+    OR (status = 'blocked' AND :blocked > 0 AND blocked_since < now() - make_interval(secs => :blocked)))
+""")
+
+
+def overdue(connection: Connection, running: float, blocked: float) -> dict[UUID, str]:
+    """Return the jobs that ran, or were blocked, for more seconds than these (0: no limit), and why they end (R13, R17)."""
+    rows = connection.execute(OVERDUE, {"running": running, "blocked": blocked})
+    return {
+        row.id: f"{row.blocked_reason}; this lasted longer than BLOCKED_TIMEOUT_SECONDS allows ({blocked:g} s)"
+        if row.gave_up
+        else f"it ran longer than INDEXING_JOB_TIMEOUT_SECONDS allows ({running:g} s)"
+        for row in rows
+    }
 
 
 def move_cursor(

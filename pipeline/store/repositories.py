@@ -4,30 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Row, func, select, text, update
+from sqlalchemy import Row, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from pipeline.tables import indexing_jobs, models, repositories
+from pipeline.tables import models, repositories
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from uuid import UUID
 
-    from sqlalchemy import Connection
-
-# Whether the vectors that a repository has are of another model than the job's: then every file is done anew.
-NEWEST: Final = (
-    select(func.max(models.c.id))
-    .where(models.c.embedder == indexing_jobs.c.embedder, models.c.model == indexing_jobs.c.model)
-    .correlate(indexing_jobs)
-    .scalar_subquery()
-)
-MODEL_CHANGED: Final = repositories.c.model_id.is_not(None) & repositories.c.model_id.is_distinct_from(NEWEST)
+    from sqlalchemy import Connection, Select
 
 
 def ensure(connection: Connection, project_id: str, root_path: str, name: str) -> int:
     """Return the id of a repository, made when it is new."""
-    known = find(connection, project_id, root_path)
+    # Locked, so that nobody removes it before the caller's transaction ends.
+    known = connection.execute(_named(project_id, root_path).with_for_update(key_share=True, read=True)).first()
     if known is not None:
         return int(known.id)
     statement = upsert(repositories).values(project_id=project_id, root_path=root_path, name=name)
@@ -37,11 +28,14 @@ def ensure(connection: Connection, project_id: str, root_path: str, name: str) -
     return int(connection.execute(same.returning(repositories.c.id)).scalar_one())
 
 
-def find(connection: Connection, project_id: str, root_path: str) -> Row[Any] | None:
-    """Return a repository's row."""
-    return connection.execute(
-        select(repositories).where(repositories.c.project_id == project_id, repositories.c.root_path == root_path)
-    ).first()
+def find(connection: Connection, project_id: str, root_path: str, *, lock: bool = False) -> Row[Any] | None:
+    """Return a repository's row; with `lock`, nobody submits a job for it before the transaction ends."""
+    query = _named(project_id, root_path)
+    return connection.execute(query.with_for_update() if lock else query).first()
+
+
+def _named(project_id: str, root_path: str) -> Select[Any]:
+    return select(repositories).where(repositories.c.project_id == project_id, repositories.c.root_path == root_path)
 
 
 LISTED: Final = text("""
@@ -68,19 +62,22 @@ def set_state(connection: Connection, repository_id: int, state: str, model_id: 
     )
 
 
-def mark_partial(connection: Connection, repository_id: int, model_id: int | None = None) -> None:
-    """Note that the index of a repository is behind its files, and the vector space of its first chunks."""
+def mark_partial(connection: Connection, repository_id: int) -> None:
+    """Note that the index of a repository is behind its files."""
     connection.execute(
         update(repositories)
-        .where(repositories.c.id == repository_id)
-        .values(index_state="partial", model_id=func.coalesce(repositories.c.model_id, model_id))
+        .where(repositories.c.id == repository_id, repositories.c.index_state != "partial")
+        .values(index_state="partial")
     )
 
 
-def model_changed(connection: Connection, job_id: UUID) -> bool:
-    """Return whether the repository of a job has vectors of another model than the job's."""
-    query = select(MODEL_CHANGED).select_from(indexing_jobs).join(repositories).where(indexing_jobs.c.id == job_id)
-    return bool(connection.execute(query).scalar())
+def note_model(connection: Connection, repository_id: int, model_id: int | None) -> None:
+    """Note the vector space of a repository's first chunks; a later one counts once its job is complete."""
+    connection.execute(
+        update(repositories)
+        .where(repositories.c.id == repository_id, repositories.c.model_id.is_(None))
+        .values(model_id=model_id)
+    )
 
 
 def remove(connection: Connection, repository_id: int) -> None:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from ops import postgres
 from ops.cli.exits import Exit
 from pipeline.records import Job, SearchResults
 from pipeline.states import JobStatus
-from tests.acceptance.working import PENSTOCK, eventually
+from tests.acceptance.working import PENSTOCK, alive, eventually
 from tests.repositories import add_oddities, add_symlink_loop, generate, git, listed_by_git, repository
 
 if TYPE_CHECKING:
@@ -132,6 +133,19 @@ def test_a_job_goes_on_when_everything_was_killed(newcomer: Newcomer, tmp_path: 
     job = newcomer.index(root)
     assert str(job.job_id) == begun["job_id"], "the job ended before it could be disturbed"
     assert (job.status, job.files_indexed) == (JobStatus.COMPLETED, 1_200)
+
+
+def test_what_nobody_needs_leaves_and_comes_back(tmp_path: Path) -> None:
+    """After PENSTOCK_IDLE_SECONDS the workers and the server go; the next command finds all as it was."""
+    newcomer = Newcomer(tmp_path)
+    newcomer.environment["PENSTOCK_IDLE_SECONDS"] = "1"
+    root = repository(tmp_path / "shop", SOURCE)
+    assert newcomer.index(root).files_indexed == 2
+    supervisor = int((newcomer.home / "supervisor.lock").read_text())
+    eventually(lambda: not alive(supervisor), patience=20)
+    assert not postgres.running(newcomer.home)
+    assert newcomer.index(root).progress_message == "Up to date: 2 files unchanged"
+    newcomer.run("down")
 
 
 def test_the_console_script_is_installed() -> None:

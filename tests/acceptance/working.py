@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
+import psutil
 from sqlalchemy import text
 
 from pipeline import jobs
@@ -49,6 +50,14 @@ def eventually(question: Callable[[], T], patience: float = PATIENCE) -> T:
             raise AssertionError(message)
         time.sleep(POLL)
     return answer
+
+
+def alive(pid: int) -> bool:
+    """Tell whether a process runs; one that ended and is not reaped does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @dataclass

@@ -32,7 +32,9 @@ def test_ci_runs_the_commands_of_the_readme() -> None:
     run = read(".ci/run")
     search = "uv run penstock search 'give back the message of a worker that died'"
     assert advised == ["uv run penstock index .", search, "uv run pytest"]
-    assert not [command for command in advised if not re.search(rf"(?:^| ){re.escape(command)}(?: \\)?$", run, re.MULTILINE)]
+    assert not [
+        command for command in advised if not re.search(rf"(?:^| ){re.escape(command)}(?: \\)?$", run, re.MULTILINE)
+    ]
 
 
 @pytest.mark.parametrize("document", documents(), ids=lambda file: str(file.relative_to(ROOT)))

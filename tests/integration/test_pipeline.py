@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import text
 
 from pipeline import jobs
-from pipeline.errors import InvalidStatus
+from pipeline.errors import EmbedderUnavailable, InvalidStatus, ValidationError
 from pipeline.records import JobRequest, Limits
 from pipeline.search import SearchRequest, search
 from pipeline.states import JobStatus, Stage
+from tests.acceptance.working import eventually
 from tests.driving import Driver
 from tests.embedders import WilfulEmbedder
 from tests.inspecting import chunk_set, leftovers, sums
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sqlalchemy import Engine
+
+    from pipeline.records import Submission
 
 
 @pytest.fixture
@@ -245,6 +249,96 @@ def test_another_model_embeds_everything_anew(engine: Engine, root: Path) -> Non
     with engine.connect() as connection:
         models = connection.execute(text("SELECT DISTINCT model_id FROM penstock.chunks")).scalars().all()
     assert len(models) == 1
+
+
+def test_going_back_from_another_model_leaves_no_vector_of_it(engine: Engine, root: Path) -> None:
+    """A model change that was cancelled half-way is undone file by file; what is right already is not redone (R50)."""
+    age(root)
+    first, other = Driver(engine), Driver(engine, embedder=WilfulEmbedder(model="other", dimension=128))
+    first.index(root)
+    attempt = jobs.submit(other.office, JobRequest(repo_path=str(root)))
+    other.drain(until=lambda: jobs.status(engine, attempt.job_id).batches_done == 1)
+    jobs.cancel(other.office, attempt.job_id)
+    changed = jobs.status(engine, attempt.job_id).files_indexed
+    job = first.index(root)
+    assert (job.files_indexed, job.files_unchanged) == (changed, 12 - changed)
+    with engine.connect() as connection:
+        models = connection.execute(text("SELECT DISTINCT model_id FROM penstock.chunks")).scalars().all()
+    assert len(models) == 1
+
+
+def test_a_job_that_needs_nothing_from_an_absent_embedder_completes(engine: Engine, root: Path, tmp_path: Path) -> None:
+    """Two blocked jobs share their texts: when the first has embedded them, the second ends, too (R13, R15)."""
+
+    def refuse(_passages: object) -> None:
+        message = "the server is away"
+        raise EmbedderUnavailable(message)
+
+    shutil.copytree(root, tmp_path / "copy")
+    limits = Limits(unavailable_retry=0.5)
+    driver = Driver(engine, embedder=(embedder := WilfulEmbedder(before=refuse)), limits=limits)
+    both = [jobs.submit(driver.office, JobRequest(repo_path=str(path))) for path in (root, tmp_path / "copy")]
+    driver.drain(Stage.SCAN)
+    driver.drain(Stage.CHUNK)
+    driver.drain(Stage.EMBED, until=lambda: {status(engine, job) for job in both} == {JobStatus.BLOCKED})
+    embedder.before = lambda _passages: None
+    eventually(lambda: driver.drain() == 0 and {status(engine, job) for job in both} == {JobStatus.COMPLETED})
+
+
+def status(engine: Engine, job: Submission) -> JobStatus:
+    """Return the state that a job is in."""
+    return jobs.status(engine, job.job_id).status
+
+
+def test_a_wrong_setting_ends_the_job_and_not_every_file(engine: Engine, root: Path) -> None:
+    """What no other file could do better is no poison: the job fails at once, with the reason (R14)."""
+
+    def refuse(_passages: object) -> None:
+        message = "there is no such model"
+        raise ValidationError(message)
+
+    job = Driver(engine, embedder=WilfulEmbedder(before=refuse)).index(root)
+    assert (job.status, job.error_message, job.files_failed) == (JobStatus.FAILED, "there is no such model", 0)
+    assert leftovers(engine) == {}
+
+
+def test_a_root_that_became_a_link_is_refused(engine: Engine, root: Path, tmp_path: Path) -> None:
+    """What was checked at submission is what is scanned (R06, R40)."""
+    driver = Driver(engine)
+    job = jobs.submit(driver.office, JobRequest(repo_path=str(root)))
+    root.rename(tmp_path / "elsewhere")
+    root.symlink_to(tmp_path / "elsewhere")
+    driver.drain()
+    assert "symbolic link" in (jobs.status(engine, job.job_id).error_message or "")
+
+
+def test_time_limits_end_a_job(engine: Engine, root: Path) -> None:
+    """A job that ran too long fails by name of the limit; without a limit nothing happens (R17)."""
+    driver = Driver(engine)
+    job = jobs.submit(driver.office, JobRequest(repo_path=str(root)))
+    driver.step(Stage.SCAN)
+    jobs.sweep(driver.bench, driver.office.outbox)
+    assert status(engine, job) == JobStatus.RUNNING
+    hasty = Driver(engine, limits=Limits(job_seconds=0.000_001))
+    jobs.sweep(hasty.bench, hasty.office.outbox)
+    assert "INDEXING_JOB_TIMEOUT_SECONDS" in (jobs.status(engine, job.job_id).error_message or "")
+
+
+def test_a_job_is_not_blocked_for_ever(engine: Engine, root: Path) -> None:
+    """BLOCKED_TIMEOUT_SECONDS ends a job whose embedder stays away, with the reason that it waited for (R13)."""
+
+    def refuse(_passages: object) -> None:
+        message = "the server is away"
+        raise EmbedderUnavailable(message)
+
+    limits = Limits(unavailable_retry=60, blocked_seconds=0.000_001)
+    driver = Driver(engine, embedder=WilfulEmbedder(before=refuse), limits=limits)
+    job = driver.index(root)
+    assert job.status == JobStatus.BLOCKED
+    jobs.sweep(driver.bench, driver.office.outbox)
+    ended = jobs.status(engine, job.job_id)
+    assert (ended.status, ended.error_type) == (JobStatus.FAILED, "TimeLimitExceeded")
+    assert "the server is away; this lasted longer" in (ended.error_message or "")
 
 
 def test_an_empty_repository_fails_unless_it_had_content(engine: Engine, tmp_path: Path) -> None:

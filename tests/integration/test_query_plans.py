@@ -104,10 +104,16 @@ def plan(connection: Connection, statement: TextClause, values: Mapping[str, obj
         pytest.param(batches.LET_IN, {"job": NO_JOB, "window": 16}, "ix_batches_ready", id="let in"),
         pytest.param(batches.LET_IN, {"job": NO_JOB, "window": 16}, "ix_batches_in_flight", id="count the window"),
         pytest.param(
-            files.KNOWN, {"repository": 1, "after": "", "page": 50}, "uq_files_repository_id_path", id="known files"
+            files.KNOWN,
+            {"repository": 1, "model": 1, "after": "", "page": 50},
+            "uq_files_repository_id_path",
+            id="known files",
         ),
         pytest.param(
-            files.HASHES, {"repository": 1, "paths": ["src/file40"]}, "uq_files_repository_id_path", id="hashes"
+            files.HASHES,
+            {"repository": 1, "model": 1, "paths": ["src/file40"]},
+            "uq_files_repository_id_path",
+            id="hashes",
         ),
     ],
 )

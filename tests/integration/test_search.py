@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import pytest
 
-from pipeline.errors import EmbedderUnavailable, InvalidQuery, RepositoryNotFound
+from pipeline.errors import EmbedderUnavailable, RepositoryNotFound, ValidationError
 from pipeline.search import SearchRequest, search
 from tests.driving import Driver
 from tests.embedders import WilfulEmbedder
@@ -106,12 +106,17 @@ def test_without_its_embedder_the_words_decide_and_the_answer_says_so(driver: Dr
         ("a\0b", {}, "NUL"),
         ("x", {"limit": 0}, "between 1 and 50"),
         ("x", {"limit": 51}, "between 1 and 50"),
-        ("x", {"offset": -1}, "negative"),
+        ("x", {"offset": -1}, "offset -1"),
+        ("x", {"offset": 10**20}, "10,000"),
+        ("x", {"languages": ("a\0b",)}, "languages"),
+        ("x", {"project_id": "\ud800"}, "project_id"),
+        ("x", {"path_glob": "!*.py"}, "names no paths"),
+        ("x", {"path_glob": "[z-a].py"}, "cannot be matched: invalid regular expression"),
     ],
 )
 def test_a_bad_query_is_refused(driver: Driver, query: str, options: dict[str, object], text: str) -> None:
     """Empty, over-long and out of bounds: each has its own text (R53)."""
-    with pytest.raises(InvalidQuery, match=text):
+    with pytest.raises(ValidationError, match=text):
         ask(driver, query, **options)
 
 

@@ -159,11 +159,11 @@ def test_what_is_no_longer_a_file_of_the_repository_is_skipped(
     assert skipped.gone is gone
 
 
-def test_a_root_that_is_a_link_is_followed(tmp_path: Path) -> None:
-    """Only what lies below the root must be free of links (R40)."""
+def test_a_root_that_became_a_link_is_not_read(tmp_path: Path) -> None:
+    """A root is resolved when it is submitted: a link in its place leads elsewhere (R06, R40)."""
     write(tmp_path / "real", {"a.py": "x"})
     (tmp_path / "root").symlink_to("real")
-    assert read(tmp_path / "root", "a.py", max_bytes=LIMIT).text == "x"
+    assert refusal(tmp_path / "root", "a.py").gone
 
 
 def test_a_file_that_may_not_be_read_is_skipped() -> None:

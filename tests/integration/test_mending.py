@@ -1,0 +1,210 @@
+"""What becomes of a message whose stage raises, whose worker dies, or whose lease is lost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from sqlalchemy import text
+
+from actors.lease import LeasedMessage
+from pipeline import jobs
+from pipeline.records import JobRequest, Limits
+from pipeline.states import JobStatus, Stage
+from pipeline.store import messages
+from tests.driving import SMALL, Driver
+from tests.embedders import WilfulEmbedder
+from tests.inspecting import chunk_set, leftovers, sums
+from tests.repositories import write
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from uuid import UUID
+
+    from sqlalchemy import Connection, Engine, TextClause
+
+CURSOR: Final = text("SELECT scan_cursor FROM penstock.indexing_jobs")
+FAILURES: Final = text("SELECT coalesce(sum(failures), 0) FROM penstock.batches")
+NOW: Final = text("UPDATE dramatiq.queue SET eta = clock_timestamp() WHERE state = 'queued'")
+SEVER: Final = text("SELECT pg_terminate_backend(pg_backend_pid())")
+
+
+class Stumbling(LeasedMessage):
+    """A scan's message whose work raises when the second batch is let in."""
+
+    batches = 0
+
+    def send(self, connection: Connection, stage: Stage, subject: str, *, delay: float = 0.0) -> None:
+        """Send one batch's message, then raise."""
+        self.batches += stage is Stage.CHUNK
+        if self.batches > 1:
+            message = "the disk stumbled"
+            raise OSError(message)
+        super().send(connection, stage, subject, delay=delay)
+
+
+class Severed(LeasedMessage):
+    """A message whose worker loses its session in the very transaction that should complete it."""
+
+    def complete(self, connection: Connection) -> None:
+        """End the session."""
+        connection.execute(SEVER)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Return a repository of twelve files."""
+    return write(tmp_path / "shop", {f"part{n:02}.py": f"def part_{n}():\n    return {n}\n" for n in range(12)})
+
+
+@pytest.fixture
+def driver(engine: Engine) -> Driver:
+    """Return a worker of all stages, whose batches hold four files."""
+    return Driver(engine, embedder=WilfulEmbedder())
+
+
+def submit(driver: Driver, root: Path) -> UUID:
+    """Submit a repository."""
+    return jobs.submit(driver.office, JobRequest(repo_path=str(root))).job_id
+
+
+def take(driver: Driver, stage: Stage) -> LeasedMessage:
+    """Take a message of a stage, also one that is to be tried again later."""
+    with driver.engine.begin() as connection:
+        connection.execute(NOW)
+    message = driver.claim(stage)
+    assert message is not None
+    return message
+
+
+def lose(driver: Driver) -> None:
+    """Let the worker that holds messages die, as the others see it: it is in no list of the living."""
+    with driver.engine.begin() as connection:
+        messages.reap(connection)
+
+
+def ask(driver: Driver, question: TextClause) -> object:
+    """Return the one value that answers a question."""
+    with driver.engine.connect() as connection:
+        return connection.execute(question).scalar_one()
+
+
+def test_an_interrupted_scan_goes_on_from_its_cursor(driver: Driver, root: Path) -> None:
+    """Two attempts commit a batch each before they raise; the third adds the last one, and no file twice (R33, R36)."""
+    job_id = submit(driver, root)
+    for last in ("part03.py", "part07.py"):
+        driver.work(Stumbling(take(driver, Stage.SCAN).lease))
+        assert ask(driver, CURSOR) == last
+    driver.work(take(driver, Stage.SCAN))
+    driver.drain()
+    job = jobs.status(driver.engine, job_id)
+    assert driver.mended == ["again in 0.2 s", "again in 1.0 s"]
+    assert (job.status, job.files_indexed, job.batches_total) == (JobStatus.COMPLETED, 12, 3)
+    assert sums(driver.engine, job_id) == []
+
+
+def test_a_scan_that_keeps_failing_fails_its_job(driver: Driver, root: Path) -> None:
+    """The third interruption ends the job with the reason, its type and the place; what was scanned stays (R14)."""
+    driver.bench = replace(driver.bench, limits=Limits(batch_files=1, max_failures=3))
+    job_id = submit(driver, root)
+    for _ in range(3):
+        driver.work(Stumbling(take(driver, Stage.SCAN).lease))
+    job = jobs.status(driver.engine, job_id)
+    assert driver.mended[-1] == "failed job"
+    assert (job.status, job.error_message, job.error_type) == (
+        JobStatus.FAILED,
+        "OSError: the disk stumbled",
+        "OSError",
+    )
+    assert "in commit" in (job.error_traceback or "")
+    assert job.files_scanned > 0
+    driver.drain()
+    assert leftovers(driver.engine) == {}
+
+
+def test_another_dimension_fails_the_job_and_the_next_one_embeds_anew(driver: Driver, root: Path) -> None:
+    """A replaced model of the same name never mixes with the old vectors: the next job redoes all (R50)."""
+    driver.index(root)
+    driver.embedder = WilfulEmbedder(dimension=128)
+    write(root, {"part00.py": "def changed():\n    return 'changed'\n"})
+    job = driver.index(root)
+    assert (job.status, job.error_type) == (JobStatus.FAILED, "DimensionChanged")
+    assert "answers with 128 dimensions, the index has 256" in (job.error_message or "")
+    job = driver.index(root)
+    assert (job.status, job.files_indexed, job.chunks_embedded) == (JobStatus.COMPLETED, 12, 12)
+    assert ask(driver, text("SELECT count(DISTINCT model_id) FROM penstock.chunks")) == 1
+
+
+def test_a_file_that_kills_its_worker_ends_alone(driver: Driver, root: Path) -> None:
+    """Its batch is halved after three deaths, and so on; alone it fails with the reason, the rest completes (R34)."""
+    job_id = submit(driver, root)
+    driver.step(Stage.SCAN)
+    poison = text("SELECT id FROM penstock.batches WHERE CAST(files AS text) LIKE '%part05.py%'")
+    deaths = 0
+    while (message := driver.claim()) is not None:
+        deadly = message.deliveries <= SMALL.max_failures and message.args == (str(ask(driver, poison)),)
+        if deadly:
+            deaths += 1
+            lose(driver)
+        else:
+            driver.work(message)
+    job = jobs.status(driver.engine, job_id)
+    assert (job.status, job.files_indexed, job.files_failed) == (JobStatus.COMPLETED, 11, 1)
+    notes = [(note.path, note.reason) for note in jobs.notes(driver.engine, job_id)]
+    assert notes == [("part05.py", "its worker died 3 times at stage chunk")]
+    assert deaths == 3 * 3, "a batch of four, of two, and the file alone"
+    assert sums(driver.engine, job_id) == []
+    assert leftovers(driver.engine) == {}
+
+
+@pytest.mark.parametrize("stage", [Stage.CHUNK, Stage.EMBED, Stage.WRITE])
+def test_a_lost_connection_is_no_fault_of_the_batch(driver: Driver, root: Path, stage: Stage) -> None:
+    """A session that ends within a checkpoint costs a retry, counts no failure and doubles nothing (R33, R34)."""
+    job_id = submit(driver, root)
+    order = list(Stage)
+    for earlier in order[: order.index(stage)]:
+        driver.drain(earlier)
+    for _ in range(SMALL.max_failures + 1):
+        driver.work(Severed(take(driver, stage).lease))
+    assert driver.mended == ["again in 0.2 s"] * (SMALL.max_failures + 1)
+    assert ask(driver, FAILURES) == 0
+    with driver.engine.begin() as connection:
+        connection.execute(NOW)
+    driver.drain()
+    assert jobs.status(driver.engine, job_id).files_indexed == 12
+    assert sums(driver.engine, job_id) == []
+
+
+@pytest.mark.parametrize("stage", [Stage.CHUNK, Stage.EMBED, Stage.WRITE])
+def test_who_lost_the_lease_writes_nothing(driver: Driver, root: Path, stage: Stage) -> None:
+    """A worker taken for dead rolls back, and the one that took over does the work, once (R33)."""
+    job_id = submit(driver, root)
+    order = list(Stage)
+    for earlier in order[: order.index(stage)]:
+        driver.drain(earlier)
+    slow = take(driver, stage)
+    lose(driver)
+    quick = take(driver, stage)
+    before = chunk_set(driver.engine), jobs.status(driver.engine, job_id).progress_percentage
+    driver.work(slow)
+    assert driver.mended == ["lease lost"]
+    if stage is not Stage.EMBED:  # whose answers are committed request by request, for whoever goes on
+        assert (chunk_set(driver.engine), jobs.status(driver.engine, job_id).progress_percentage) == before
+    driver.work(quick)
+    driver.drain()
+    assert jobs.status(driver.engine, job_id).files_indexed == 12
+    assert sums(driver.engine, job_id) == []
+    assert leftovers(driver.engine) == {}
+
+
+def test_who_lost_the_lease_counts_no_failure(driver: Driver, root: Path) -> None:
+    """A worker taken for dead that then stumbles leaves the batch to the one that took over (R34)."""
+    submit(driver, root)
+    driver.drain(Stage.SCAN)
+    slow = take(driver, Stage.CHUNK)
+    lose(driver)
+    take(driver, Stage.CHUNK)
+    driver.note(Stage.CHUNK, str(slow.args[0]), slow, RuntimeError("too late"))
+    assert driver.mended == ["lease lost"]
+    assert ask(driver, FAILURES) == 0
