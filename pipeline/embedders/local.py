@@ -130,7 +130,7 @@ def word_vectors(wanted: Sequence[str]) -> NDArray[np.int8]:
 
 
 def _word_vectors(wanted: Sequence[str]) -> NDArray[np.int8]:
-    """Add up the signs of each word's features; whole numbers up to the last step, so that every machine gets the same."""
+    """Add up the signs of each word's features; in whole numbers, so that every machine gets the same."""
     starts: list[int] = []
     features: list[str] = []
     shares: list[int] = []

@@ -104,7 +104,7 @@ def _fail_scan(
 def _fail_job(
     bench: Workbench, connection: Connection, job_id: UUID, delivery: Delivery, error: BaseException
 ) -> Mended:
-    """End the job: trying again, or another file, would meet the same fault. The job's row is locked first, as always."""
+    """End the job: another attempt, or file, would meet the same fault. Its row is locked first, as everywhere."""
     finish.fail(bench, connection, job_id, delivery, clean(error), type(error).__name__)
     delivery.complete(connection)
     return Mended("failed job", clean(error))

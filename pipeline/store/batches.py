@@ -249,7 +249,8 @@ def outcomes(connection: Connection, job_id: UUID, limit: int) -> Sequence[Row[A
 DROP_ORPHANS: Final = text("""
 DELETE FROM penstock.staged_chunks s WHERE NOT EXISTS (
     SELECT FROM penstock.batches b JOIN penstock.indexing_jobs j ON j.id = b.job_id
-    WHERE b.id = s.batch_id AND b.stage IN ('embed', 'write') AND j.status IN ('running', 'blocked', 'paused', 'pending'))
+    WHERE b.id = s.batch_id AND b.stage IN ('embed', 'write')
+        AND j.status IN ('running', 'blocked', 'paused', 'pending'))
 """)
 
 

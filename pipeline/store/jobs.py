@@ -254,7 +254,7 @@ WHERE status IN ('running', 'blocked') AND (
 
 
 def overdue(connection: Connection, running: float, blocked: float) -> dict[UUID, str]:
-    """Return the jobs that ran, or were blocked, for more seconds than these (0: no limit), and why they end (R13, R17)."""
+    """Return the jobs that ran, or were blocked, for more seconds than these (0: no limit), and why they end."""
     rows = connection.execute(OVERDUE, {"running": running, "blocked": blocked})
     return {
         row.id: f"{row.blocked_reason}; this lasted longer than BLOCKED_TIMEOUT_SECONDS allows ({blocked:g} s)"
