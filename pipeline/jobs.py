@@ -223,7 +223,12 @@ def online(engine: Engine) -> tuple[Worker, ...]:
 
 
 def expire(connection: Connection, days: float) -> int:
-    """Delete the jobs that finished more than `days` days ago, and messages set aside then; returns the jobs (R38)."""
-    messages.drop_rejected(connection, days)
+    """Delete the jobs that finished more than `days` days ago (0: never), and messages set aside then (R38).
+
+    Returns the number of jobs. Staged chunks that a crash left behind go in any case.
+    """
     batches.drop_orphans(connection)
+    if days <= 0:
+        return 0
+    messages.drop_rejected(connection, days)
     return jobs.delete_expired(connection, days)
