@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
 import psycopg
@@ -16,6 +16,7 @@ from pipeline.store import messages
 from pipeline.store.jobs import listen
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from uuid import UUID
 
     from sqlalchemy import Connection, Engine
@@ -25,6 +26,20 @@ if TYPE_CHECKING:
 FALLBACK_SECONDS: Final = 2.0
 """How long to wait for an announcement before looking anyway."""
 BACK_OFF: Final = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+
+
+@contextmanager
+def unmasked() -> Iterator[None]:
+    """Raise the KeyboardInterrupt again that hit a statement and was hidden by an error of the clean-up."""
+    try:
+        yield
+    except (SQLAlchemyError, psycopg.Error, DatabaseError) as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, KeyboardInterrupt):
+            cause = cause.__cause__ or cause.__context__
+        if cause is not None:
+            raise cause from None
+        raise
 
 
 class View(Protocol):
@@ -65,7 +80,7 @@ class Announcements:
         time.sleep(max(0.0, deadline - time.monotonic()))
 
     def _listen(self) -> None:
-        with suppress(SQLAlchemyError, psycopg.Error):  # without it, waiting is a look every so often
+        with suppress(SQLAlchemyError, psycopg.Error), unmasked():  # without it, waiting is a look every so often
             self._connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
             self._connection.detach()  # a listening session must not go back to the pool
             listen(self._connection)
@@ -95,7 +110,8 @@ def _look(engine: Engine, job_id: UUID, view: View) -> Job:
     failures = 0
     while True:
         try:
-            job = jobs.status(engine, job_id)
+            with unmasked():
+                job = jobs.status(engine, job_id)
         except DatabaseError as error:
             pause = BACK_OFF[min(failures, len(BACK_OFF) - 1)]
             failures += 1

@@ -113,7 +113,7 @@ def test_an_interrupted_command_leaves_a_job_that_goes_on(newcomer: Newcomer, tm
     eventually(lambda: "%" in (process.stderr.readline() if process.stderr else ""))
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
-    assert process.returncode == Exit.INTERRUPTED
+    assert process.returncode == Exit.INTERRUPTED, said
     assert "penstock resume" in said
     paused = json.loads(newcomer.run("jobs", "--status", "paused", "--json"))["jobs"][0]
     newcomer.run("resume", paused["job_id"])

@@ -9,10 +9,12 @@ import sys
 import time
 from pathlib import Path
 from threading import Condition, Thread
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
+import psycopg
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
 
 from ops import following
 from ops.cli.exits import Exit
@@ -141,6 +143,22 @@ def test_a_database_that_is_away_is_waited_for(driver: Driver, job_id: UUID, mon
         "still not; looking again in 0 s",
         "the database is back",
     ]
+
+
+def test_ctrl_c_within_a_statement_is_still_ctrl_c(
+    driver: Driver, job_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver's clean-up fails on a connection that was interrupted; its error does not hide the key (R60)."""
+
+    def status(engine: Engine, wanted: UUID) -> NoReturn:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise ProgrammingError(f"{engine} {wanted}", {}, psycopg.ProgrammingError("can't change 'autocommit' now"))
+
+    monkeypatch.setattr(jobs, "status", status)
+    with pytest.raises(KeyboardInterrupt):
+        follow(driver.engine, job_id, Watcher())
 
 
 # --- as a process of its own ------------------------------------------------------------------------------------------
