@@ -88,6 +88,7 @@ class Announcements:
     def _close(self) -> None:
         if self._connection is not None:
             with suppress(SQLAlchemyError, psycopg.Error):
+                self._connection.invalidate()  # ends the session itself, which no pool does for a detached one
                 self._connection.close()
         self._connection = None
 

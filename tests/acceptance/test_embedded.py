@@ -107,7 +107,7 @@ def test_the_counts_equal_git_minus_reasoned_skips(newcomer: Newcomer, tmp_path:
 def test_an_interrupted_command_leaves_a_job_that_goes_on(newcomer: Newcomer, tmp_path: Path) -> None:
     """Ctrl-C pauses the job and says how to go on; resumed, it completes (R60)."""
     root = tmp_path / "large"
-    generate(root, 1_200)
+    generate(root, 3_000)
     process = newcomer.start("index", str(root))
     assert process.stderr is not None
     eventually(lambda: "%" in (process.stderr.readline() if process.stderr else ""))
@@ -118,13 +118,13 @@ def test_an_interrupted_command_leaves_a_job_that_goes_on(newcomer: Newcomer, tm
     paused = json.loads(newcomer.run("jobs", "--status", "paused", "--json"))["jobs"][0]
     newcomer.run("resume", paused["job_id"])
     job = json.loads(newcomer.run("status", paused["job_id"], "--json"))
-    assert (job["status"], job["files_indexed"]) == (JobStatus.COMPLETED, 1_200)
+    assert (job["status"], job["files_indexed"]) == (JobStatus.COMPLETED, 3_000)
 
 
 def test_a_job_goes_on_when_everything_was_killed(newcomer: Newcomer, tmp_path: Path) -> None:
     """kill -9 of the supervisor and all its workers: the next command brings them back and the job completes (R33)."""
     root = tmp_path / "killed"
-    generate(root, 1_200)
+    generate(root, 3_000)
     begun = json.loads(newcomer.run("index", str(root), "--background", "--json"))
     supervisor = int((newcomer.home / "supervisor.lock").read_text())
     workers = json.loads(newcomer.run("workers", "--json"))
@@ -132,7 +132,7 @@ def test_a_job_goes_on_when_everything_was_killed(newcomer: Newcomer, tmp_path: 
         os.kill(pid, signal.SIGKILL)
     job = newcomer.index(root)
     assert str(job.job_id) == begun["job_id"], "the job ended before it could be disturbed"
-    assert (job.status, job.files_indexed) == (JobStatus.COMPLETED, 1_200)
+    assert (job.status, job.files_indexed) == (JobStatus.COMPLETED, 3_000)
 
 
 def test_what_nobody_needs_leaves_and_comes_back(tmp_path: Path) -> None:
