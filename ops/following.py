@@ -88,8 +88,10 @@ class Announcements:
     def _close(self) -> None:
         if self._connection is not None:
             with suppress(SQLAlchemyError, psycopg.Error):
-                self._connection.invalidate()  # ends the session itself, which no pool does for a detached one
+                driver = self._connection.connection.driver_connection
                 self._connection.close()
+                if driver is not None:
+                    driver.close()  # a broken one that was detached is closed by nobody else
         self._connection = None
 
 
