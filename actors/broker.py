@@ -22,6 +22,7 @@ from pipeline.store import messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from uuid import UUID
 
     from dramatiq import Broker, Worker
     from dramatiq.broker import MessageProxy
@@ -36,6 +37,7 @@ READY_SECONDS: Final = 10.0
 PATIENCE_SECONDS: Final = 10.0
 """How long a worker thread waits for the server to come back before Dramatiq's own, slower way takes over."""
 RETRY_SECONDS: Final = 0.25
+REMEMBERED_TURNS: Final = 64
 
 
 @contextmanager
@@ -68,7 +70,8 @@ class LeaseBroker(PostgresBroker):  # type: ignore[misc]  # dramatiq-pg is not t
     """Sends messages, and hands them to the consumers of this process under a lease.
 
     Build it in the process that uses it, after any fork. `stages` are the queues that go first, in this order; at most
-    `threads` messages are held at a time. Nothing is read or written before the first use.
+    `threads` messages are held at a time. `replaces` is the pid of a dead worker process whose place this one takes.
+    Nothing is read or written before the first use.
     """
 
     def __init__(
@@ -77,12 +80,15 @@ class LeaseBroker(PostgresBroker):  # type: ignore[misc]  # dramatiq-pg is not t
         *,
         stages: Sequence[str] = (),
         threads: int = 1,
+        replaces: int | None = None,
         middleware: list[Middleware] | None = None,
     ) -> None:
         super().__init__(pool=engine, results=False, middleware=middleware)
         self.hands = Hands(stages, threads)
         self._stages = tuple(stages)
         self._threads = threads
+        self._replaces = replaces
+        self._recent: dict[str, None] = {}
         self._engine = engine
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._claims: Connection | None = None
@@ -92,9 +98,9 @@ class LeaseBroker(PostgresBroker):  # type: ignore[misc]  # dramatiq-pg is not t
 
     # --- what the house asks ---
 
-    def send(self, connection: Connection, stage: Stage, subject: str, *, delay: float = 0.0) -> None:
+    def send(self, connection: Connection, stage: Stage, subject: str, job_id: UUID, *, delay: float = 0.0) -> None:
         """Queue the stage's message for `subject`, due in `delay` seconds; part of the caller's transaction."""
-        messages.send(connection, stage, subject, delay=delay)
+        messages.send(connection, stage, subject, job_id, delay=delay)
 
     @property
     def leader(self) -> bool:
@@ -175,10 +181,20 @@ class LeaseBroker(PostgresBroker):  # type: ignore[misc]  # dramatiq-pg is not t
             with _reaching():
                 if self._claims is None:
                     self._claims = self._autocommit.connect()  # kept: an idle process asks every second
-                return [LeasedMessage(lease) for lease in messages.claim(self._claims, queues, count, self.worker_id)]
+                leases = messages.claim(self._claims, queues, count, self.worker_id, tuple(self._recent))
         except BrokerConnectionError:
             self._drop_claims()
             raise
+        for lease in leases:
+            self._remember(lease.turn)
+        return [LeasedMessage(lease) for lease in leases]
+
+    def _remember(self, turn: str) -> None:
+        """Note whose turn it was last; of more than a few lanes, the one of longest ago is forgotten."""
+        self._recent.pop(turn, None)
+        self._recent[turn] = None
+        if len(self._recent) > REMEMBERED_TURNS:
+            del self._recent[next(iter(self._recent))]
 
     def execute(self, statement: Callable[[Connection], T]) -> T:
         """Run one statement in a transaction of its own. Raises Dramatiq's ConnectionError."""
@@ -204,7 +220,9 @@ class LeaseBroker(PostgresBroker):  # type: ignore[misc]  # dramatiq-pg is not t
     def _lifeline_of_process(self) -> Lifeline:
         with self._starting:
             if self._lifeline is None:
-                self._lifeline = Lifeline(self._engine, self.hands, self._stages, self._threads)
+                self._lifeline = Lifeline(
+                    self._engine, self.hands, self._stages, self._threads, replaces=self._replaces
+                )
                 self._lifeline.start()
             return self._lifeline
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from threading import Event, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -10,6 +11,7 @@ import structlog
 
 from pipeline import jobs
 from pipeline.stages import mend
+from pipeline.store import events
 from pipeline.store.engine import redoable
 
 if TYPE_CHECKING:
@@ -17,13 +19,16 @@ if TYPE_CHECKING:
     from pipeline.stages.workbench import Workbench
 
 ROUND_SECONDS: Final = 1.5
+TIDY_SECONDS: Final = 30.0
 RETENTION_SECONDS: Final = 86_400.0
+MOST_EVENTS: Final = 100
+"""How many events a round tells."""
 
 log = structlog.get_logger("penstock")
 
 
 class Caretaker(Thread):
-    """Admits pending jobs, sends again what has no message, and applies retention, while this process is the leader."""
+    """Admits pending jobs, sends again what has no message, tells events and tidies up, while this process leads."""
 
     def __init__(self, broker: LeaseBroker, bench: Workbench, retention_days: float) -> None:
         super().__init__(daemon=True, name="caretaker")
@@ -31,7 +36,7 @@ class Caretaker(Thread):
         self._bench = bench
         self._retention_days = retention_days
         self._ended = Event()
-        self._cleaned_at: float | None = None
+        self._tidied_at = self._cleaned_at = -math.inf
 
     def run(self) -> None:
         """Make a round every 1.5 s until ended; a round that fails is made again."""
@@ -47,9 +52,21 @@ class Caretaker(Thread):
         self._ended.set()
 
     def _round(self) -> None:
+        self._tell()
         jobs.sweep(self._bench, self._broker)
-        if self._cleaned_at is None or monotonic() - self._cleaned_at > RETENTION_SECONDS:
+        if monotonic() - self._tidied_at > TIDY_SECONDS:
+            with redoable(self._bench.engine) as connection:
+                jobs.tidy(connection)
+            self._tidied_at = monotonic()
+        if monotonic() - self._cleaned_at > RETENTION_SECONDS:
             with redoable(self._bench.engine) as connection:
                 deleted = jobs.expire(connection, self._retention_days)
             self._cleaned_at = monotonic()
             log.info("retention.applied", jobs_deleted=deleted)
+
+    def _tell(self) -> None:
+        """Log what happened to jobs, whoever did it, at least once (R64)."""
+        with redoable(self._bench.engine) as connection:
+            for event in events.take_untold(connection, MOST_EVENTS):
+                about = {"job_id": str(event.job_id), "repo_path": event.repo_path, "at": event.at.isoformat()}
+                log.info(f"job.{event.type}", **{**event.detail, **about})

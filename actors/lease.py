@@ -17,10 +17,11 @@ from dramatiq.logging import get_logger
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.errors import LeaseLost
-from pipeline.store import messages
+from pipeline.store import messages, workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from uuid import UUID
 
     from sqlalchemy import Connection, Engine
 
@@ -41,6 +42,10 @@ ERROR_LENGTH: Final = 2_000
 UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 def cleaned(text: str) -> str:
     """Return a text that PostgreSQL can hold: NUL bytes and lone surrogates are replaced."""
     return UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
@@ -53,20 +58,28 @@ class LeasedMessage(MessageProxy):
         super().__init__(Message.decode(lease.body.encode()))  # type: ignore[no-untyped-call]  # Dramatiq's
         self.lease = lease
         self.deliveries = lease.deliveries
+        self.deaths = lease.deaths
+        self.on_progress: Callable[[], None] = _nothing
         self.settled = False
         self.error: str | None = None
 
-    def send(self, connection: Connection, stage: Stage, subject: str, *, delay: float = 0.0) -> None:
+    def send(self, connection: Connection, stage: Stage, subject: str, job_id: UUID, *, delay: float = 0.0) -> None:
         """Queue the stage's message for `subject`, due in `delay` seconds; part of the caller's transaction."""
-        messages.send(connection, stage, subject, delay=delay)
+        messages.send(connection, stage, subject, job_id, delay=delay)
 
     def complete(self, connection: Connection) -> None:
         """Delete the message inside the caller's transaction. Raises LeaseLost when another worker took it over."""
         self._settle(held=self.finish(connection))
 
-    def postpone(self, connection: Connection, delay: float) -> None:
-        """Give the message back, due in `delay` seconds and with a fresh count of deliveries. Raises LeaseLost."""
-        self._settle(held=messages.postpone(connection, self.lease, delay))
+    def postpone(self, connection: Connection, delay: float, reason: str) -> None:
+        """Give the message back, due in `delay` seconds, with fresh counts and what it waits for. Raises LeaseLost."""
+        self._settle(held=messages.postpone(connection, self.lease, delay, reason=reason))
+
+    def progressed(self, connection: Connection) -> None:
+        """Note that the work advances, inside the transaction that proves it: neither poison nor hung."""
+        if self.deaths:
+            messages.spare(connection, self.lease)
+        self.on_progress()
 
     def finish(self, connection: Connection) -> bool:
         """Delete the message; False when another worker took it over."""
@@ -208,10 +221,13 @@ class Lifeline(Thread):
     """The service thread of a process, on a connection of its own.
 
     It hears of new messages, beats, proves by a lock of its session that the process lives, gives back what dead
-    processes held, and runs for caretaker. It connects again after a restart of the server.
+    processes held (at once what the process held that it replaces), and runs for caretaker. It connects again after a
+    restart of the server.
     """
 
-    def __init__(self, engine: Engine, hands: Hands, stages: Sequence[str], threads: int) -> None:
+    def __init__(
+        self, engine: Engine, hands: Hands, stages: Sequence[str], threads: int, *, replaces: int | None = None
+    ) -> None:
         super().__init__(name="lifeline", daemon=True)
         self.worker_id = 0
         self.ready = Event()
@@ -220,6 +236,7 @@ class Lifeline(Thread):
         self._hands = hands
         self._stages = tuple(stages)
         self._threads = threads
+        self._replaces = replaces
         self._ending = Event()
         self._failures = 0
         self._logger = get_logger(__name__, type(self))
@@ -254,22 +271,27 @@ class Lifeline(Thread):
             if news := messages.heard(connection, LISTEN_SECONDS):
                 self._hands.hear(news)
                 self._ending.wait(BREATH_SECONDS)
-        messages.leave(connection, self.worker_id)
+        workers.leave(connection, self.worker_id)
 
     def _enrol(self, connection: Connection) -> None:
         """Go on under the old id, unless the process was given up for dead meanwhile."""
-        if not messages.beat(connection, self.worker_id):
-            self.worker_id = messages.enrol(connection, socket.gethostname(), os.getpid(), self._stages, self._threads)
-        messages.prove_life(connection, self.worker_id)
+        host = socket.gethostname()
+        if not workers.beat(connection, self.worker_id):
+            self.worker_id = workers.enrol(connection, host, os.getpid(), self._stages, self._threads)
+        workers.prove_life(connection, self.worker_id)
+        messages.listen(connection)
+        if self._replaces is not None:
+            workers.replace(connection, self.worker_id, host, self._replaces)
+            self._replaces = None
         self._failures = 0
         self.ready.set()
 
     def _beat(self, connection: Connection) -> bool:
         """Do what is due every few seconds; False when the process was given up for dead."""
-        if not messages.beat(connection, self.worker_id):
+        if not workers.beat(connection, self.worker_id):
             return False
-        messages.reap(connection)
-        messages.give_back_strays(connection, self.worker_id, self._hands.held)
-        if not self.leading.is_set() and messages.take_lead(connection):
+        workers.reap(connection)
+        workers.give_back_strays(connection, self.worker_id, self._hands.held)
+        if not self.leading.is_set() and workers.take_lead(connection):
             self.leading.set()
         return True

@@ -83,21 +83,10 @@ class Batcher:
         return batch
 
 
-def batched(entries: Iterable[FileEntry], limits: Limits, *, made: int = 0) -> Iterator[tuple[FileEntry, ...]]:
-    """Yield batches within the limits of files and bytes; only a file larger than the limit, alone, exceeds it."""
-    batcher = Batcher(limits, made)
-    for entry in entries:
-        if not batcher.fits(entry):
-            yield batcher.take()
-        batcher.add(entry)
-    if last := batcher.take():
-        yield last
-
-
-def changes(entries: Iterable[FileEntry], known: Iterable[KnownFile], *, force: bool = False) -> Iterator[Change]:
+def changes(entries: Iterable[FileEntry], known: Iterable[KnownFile]) -> Iterator[Change]:
     """Compare two streams, both sorted by the UTF-8 bytes of their paths, in constant memory.
 
-    Every entry is Changed or Unchanged, every other known file is Removed; `force` makes every entry Changed.
+    Every entry is Changed or Unchanged, every other known file is Removed.
     """
     before = iter(known)
     old = next(before, None)
@@ -108,7 +97,7 @@ def changes(entries: Iterable[FileEntry], known: Iterable[KnownFile], *, force: 
         if not old or old.path != entry.path:
             yield Changed(entry)
             continue
-        yield Changed(entry) if force or _differs(entry, old) else Unchanged(entry, old.skip_reason)
+        yield Changed(entry) if _differs(entry, old) else Unchanged(entry, old.skip_reason)
         old = next(before, None)
     while old:
         yield Removed(old.path)

@@ -11,6 +11,8 @@ from pipeline.states import JobStatus, Stage
 if TYPE_CHECKING:
     from sqlalchemy import Row
 
+    from pipeline.store.workers import Waits
+
 STAGE_VERBS: Final = {
     Stage.SCAN: "Scanning",
     Stage.CHUNK: "Chunking files",
@@ -26,14 +28,19 @@ COPIED: Final = (
 ).split()
 
 
-def job(row: Row[Any]) -> Job:
-    """Return the status record of a row of indexing_jobs."""
+def job(row: Row[Any], waits: Waits | None = None) -> Job:
+    """Return the status record of a row of indexing_jobs; `waits` says what its messages wait for, where that is known.
+
+    The waiting is worth a word only when nothing of the job is worked on.
+    """
     stages = tuple(_stage(row, stage) for stage in Stage)
+    stall = _stall(row.status, waits) if waits and not waits.busy else None
     return Job(
         job_id=row.id,
         status=JobStatus(row.status),
         duration_seconds=_duration(row),
-        progress_message=_message(row, stages),
+        progress_message=stall or _message(row, stages),
+        stall_reason=stall,
         estimated_remaining_seconds=_remaining(row),
         stages=stages,
         **{name: getattr(row, name) for name in COPIED},
@@ -64,12 +71,21 @@ def _stage(row: Row[Any], stage: Stage) -> StageProgress:
     )
 
 
+def _stall(status: str, waits: Waits) -> str | None:
+    """Return what keeps the job from going on, although nobody blocked it."""
+    if waits.unserved:
+        stages = " and ".join(waits.unserved)
+        return f"Waiting: no worker online for stage {stages}; `penstock workers` lists who is"
+    return f"Waiting: {waits.reason}; it is tried again" if waits.reason and status == JobStatus.RUNNING else None
+
+
 def _duration(row: Row[Any]) -> float | None:
+    """Return the seconds for which the job ran, without its rests; None before it started."""
     if row.started_at is None:
         return None
-    end: datetime = row.finished_at or datetime.now(UTC)
-    started: datetime = row.started_at
-    return round(max(0.0, (end - started).total_seconds()), 3)
+    since: datetime | None = row.running_since
+    running = max(0.0, (datetime.now(UTC) - since).total_seconds()) if since else 0.0
+    return round(float(row.ran_seconds) + running, 3)
 
 
 def _message(row: Row[Any], stages: tuple[StageProgress, ...]) -> str:  # noqa: PLR0911 - one a state

@@ -14,6 +14,7 @@ PenstockError                    code, exit_code; text = what failed, which one,
 │   └── DimensionChanged         the model's dimension is not what the index was built with
 ├── ScanRefused                  the repository cannot be indexed (too large, gone, nothing in it)
 ├── FileSkipped                  one file is passed over, for a stated reason
+├── FileAtFault                  working on one file of a batch raised: which one, and what
 ├── JobStopped                   the job is no longer running: the stage's transaction is rolled back
 ├── BatchMoved                   the batch is past this stage: a second delivery has nothing to do
 ├── StagedRowsLost               a crash of the server emptied the staging table: back to chunk
@@ -120,6 +121,15 @@ class FileSkipped(PenstockError):
         super().__init__(reason)
         self.reason = reason
         self.gone = gone
+
+
+class FileAtFault(PenstockError):
+    """Working on one file of a batch raised; `index` is its position, `cause` what was raised."""
+
+    def __init__(self, index: int, cause: BaseException) -> None:
+        super().__init__(f"{type(cause).__name__}: {cause}")
+        self.index = index
+        self.cause = cause
 
 
 class JobStopped(PenstockError):

@@ -10,8 +10,8 @@ from pipeline import checking, describing, estimating, paths
 from pipeline.errors import InvalidStatus, JobNotFound, RepositoryNotFound, ValidationError
 from pipeline.records import FileNote, JobPage, Repository, Submission, Worker
 from pipeline.stages import finish
-from pipeline.states import TERMINAL, JobStatus, Stage
-from pipeline.store import batches, jobs, messages, repositories
+from pipeline.states import TERMINAL, WORKING, JobStatus, Stage
+from pipeline.store import batches, jobs, messages, repositories, workers
 from pipeline.store.engine import durable, reading, redoable
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from pipeline.store.jobs import JobFilter
 
 MAX_PAGE: Final = 100
+WAITING: Final = frozenset({JobStatus.PENDING, *WORKING})
+"""The states in which a job may stand still for want of a worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +45,10 @@ class Office:
     free_bytes: int = 0
 
 
-def submit(office: Office, request: JobRequest, *, resumed_from: UUID | None = None) -> Submission:
+def submit(office: Office, request: JobRequest, *, resumed: Row[Any] | None = None) -> Submission:
     """Store a pending job, send its scan message and answer at once (R01-R04); a second one is a duplicate (R07).
 
+    `resumed` is the ended job that the new one goes on with: what was forced there is not forced again (R32).
     Raises InvalidPath before anything is stored (R06).
     """
     checking.texts(project_id=request.project_id, name=request.name, include=request.include, exclude=request.exclude)
@@ -67,11 +70,12 @@ def submit(office: Office, request: JobRequest, *, resumed_from: UUID | None = N
             embedder=office.embedder,
             model=office.model,
             estimate=estimate,
-            resumed_from=resumed_from,
+            resumed_from=resumed.id if resumed else None,
+            force_before=resumed.force_before if resumed else None,
         )
         if not jobs.add(connection, new, request):
             return _duplicate(connection, request.project_id, str(root))
-        office.outbox.send(connection, Stage.SCAN, str(new.job_id))
+        office.outbox.send(connection, Stage.SCAN, str(new.job_id), new.job_id)
     return Submission(
         job_id=new.job_id,
         status=JobStatus.PENDING,
@@ -109,7 +113,9 @@ def parse_id(text: str) -> UUID:
 def status(engine: Engine, job_id: UUID) -> Job:
     """Return a job's record; raises JobNotFound."""
     with reading(engine) as connection:
-        return describing.job(_row(connection, job_id))
+        row = _row(connection, job_id)
+        waits = workers.waits_of(connection, job_id) if row.status in WAITING else None
+        return describing.job(row, waits)
 
 
 def _row(connection: Connection, job_id: UUID) -> Row[Any]:
@@ -145,11 +151,8 @@ def pause(office: Office, job_id: UUID) -> Job:
 def cancel(office: Office, job_id: UUID) -> Job:
     """End a job; what is committed stays searchable, staged work goes (R31). Raises InvalidStatus, JobNotFound."""
     job = _control(office, job_id, JobStatus.CANCELLED, "cancelled")
-    with durable(office.engine) as connection:
+    with durable(office.engine) as connection:  # not before the job has ended: its stages hold locks until they see it
         batches.drop_staged(connection, [batch_id for batch_id, _ in batches.in_flight(connection, job_id)])
-        row = _row(connection, job_id)
-        if row.batches_done:
-            repositories.mark_partial(connection, row.repository_id)
     return job
 
 
@@ -161,7 +164,7 @@ def _control(office: Office, job_id: UUID, target: JobStatus, event: str) -> Job
             raise InvalidStatus(f"job {job_id} is {row.status} and cannot be {event}")
         # Its place is free: the scanner admits the next one.
         for waiting in jobs.page(connection, jobs.JobFilter(statuses=(JobStatus.PENDING,)), 1, 0)[0]:
-            office.outbox.send(connection, Stage.SCAN, str(waiting.id))
+            office.outbox.send(connection, Stage.SCAN, str(waiting.id), waiting.id)
         return describing.job(row)
 
 
@@ -173,11 +176,11 @@ def resume(office: Office, job_id: UUID) -> Job:
     with durable(office.engine) as connection:
         row = _row(connection, job_id)
         if jobs.move(connection, job_id, JobStatus.PENDING, "resumed"):
-            office.outbox.send(connection, Stage.SCAN, str(job_id))
+            office.outbox.send(connection, Stage.SCAN, str(job_id), job_id)
             return describing.job(_row(connection, job_id))
     if row.status not in {JobStatus.FAILED, JobStatus.CANCELLED}:
         raise InvalidStatus(f"job {job_id} is {row.status}; only a paused, failed or cancelled job can be resumed")
-    successor = submit(office, describing.request(row), resumed_from=job_id)
+    successor = submit(office, describing.request(row), resumed=row)
     return status(office.engine, successor.job_id)
 
 
@@ -187,6 +190,8 @@ def sweep(bench: Workbench, outbox: Outbox) -> None:
     Idempotent; a transaction a job, so that no lock of one is waited for while another's is held.
     """
     finish.fail_overdue(bench, outbox)
+    with redoable(bench.engine) as connection:
+        workers.forget_future(connection)
     with redoable(bench.engine) as connection:
         bench.admit(connection, outbox)
         working = jobs.working(connection)
@@ -219,15 +224,19 @@ def remove(office: Office, project_id: str, root_path: str) -> None:
 def online(engine: Engine) -> tuple[Worker, ...]:
     """Return the worker processes that are alive, or were a moment ago."""
     with reading(engine) as connection:
-        return messages.workers(connection)
+        return workers.listed(connection)
+
+
+def tidy(connection: Connection) -> None:
+    """Drop the staged chunks that nobody waits for: of jobs that ended in the middle of a stage's work (R31)."""
+    batches.drop_orphans(connection)
 
 
 def expire(connection: Connection, days: float) -> int:
     """Delete the jobs that finished more than `days` days ago (0: never), and messages set aside then (R38).
 
-    Returns the number of jobs. Staged chunks that a crash left behind go in any case.
+    Returns the number of jobs.
     """
-    batches.drop_orphans(connection)
     if days <= 0:
         return 0
     messages.drop_rejected(connection, days)

@@ -151,6 +151,7 @@ class Job(Record):
     duration_seconds: float | None
     progress_percentage: float
     progress_message: str
+    stall_reason: str | None
     estimated_remaining_seconds: float | None
     stages: tuple[StageProgress, ...]
     files_listed: int

@@ -16,6 +16,7 @@ from pipeline.walking import walk
 from pipeline.worktree import Found, list_work_tree
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 IGNORE_FILE: Final = b".penstockignore"
@@ -70,15 +71,16 @@ class Folder:
         return not (self.reason or self.gone)
 
 
-def list_files(root: Path, options: ScanOptions) -> Listing:
+def list_files(root: Path, options: ScanOptions, heed: Callable[[], None] = lambda: None) -> Listing:
     """List the files of a repository as git sees them, or by its ignore files where it is no work tree.
 
-    Every path that git lists is either an entry, or skipped with a reason, or no longer on disk. Raises ScanRefused
-    when the root is gone or the inside of a bare repository.
+    Every path that git lists is either an entry, or skipped with a reason, or no longer on disk. `heed` is called in
+    between; what it raises ends the listing. Raises ScanRefused when the root is gone or the inside of a bare
+    repository.
     """
     top = os.fsencode(root)
     identity = _identity(root)
-    sieve = _Sieve(top, options)
+    sieve = _Sieve(top, options, heed)
     pending = [b""]
     while pending:
         folder = pending.pop()
@@ -117,7 +119,8 @@ def _find(top: bytes, folder: bytes, sieve: _Sieve) -> Found:
 class _Sieve:
     """Sorts candidate paths into entries and skips, and remembers what it found out about each folder."""
 
-    def __init__(self, top: bytes, options: ScanOptions) -> None:
+    def __init__(self, top: bytes, options: ScanOptions, heed: Callable[[], None]) -> None:
+        self._heed = heed
         self._prefix = top.rstrip(b"/") + b"/"
         self._options = options
         self._include = Rules(os.fsencode(glob) for glob in options.include)
@@ -220,6 +223,7 @@ class _Sieve:
     def _folder(self, path: bytes) -> Folder:
         known = self._folders.get(path)
         if known is None:
+            self._heed()
             known = self._folders[path] = self._look_at(path)
         return known
 

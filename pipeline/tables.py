@@ -72,6 +72,7 @@ models = Table(
     Column("embedder", Text, nullable=False),
     Column("model", Text, nullable=False),
     Column("dimension", Integer, nullable=False),
+    Column("seen_at", Moment, nullable=False, server_default=text("clock_timestamp()")),
     UniqueConstraint("embedder", "model", "dimension"),
     comment="A vector space: vectors of two models are never compared.",
 )
@@ -91,6 +92,12 @@ repositories = Table(
     UniqueConstraint("project_id", "root_path"),
 )
 
+COUNTERS: Final = (
+    "files_listed files_scanned files_due files_chunked files_written files_indexed files_unchanged "
+    "files_removed files_skipped files_failed bytes_scanned bytes_indexed chunks_created chunks_embedded "
+    "chunks_reused chunks_written passages_truncated batches_total batches_done"
+).split()
+
 indexing_jobs = Table(
     "indexing_jobs",
     metadata,
@@ -104,12 +111,15 @@ indexing_jobs = Table(
     Column("model", Text, nullable=False),
     Column("recursive", Boolean, nullable=False, server_default=text("true")),
     Column("force_reindex", Boolean, nullable=False, server_default=text("false")),
+    Column("force_before", Moment, comment="Files that were indexed before this moment are indexed anew"),
     Column("include_globs", ARRAY(Text), nullable=False, server_default=text("'{}'")),
     Column("exclude_globs", ARRAY(Text), nullable=False, server_default=text("'{}'")),
     Column("resumed_from", ForeignKey("penstock.indexing_jobs.id", ondelete="SET NULL")),
     Column("estimated_duration_seconds", Double),
     Column("created_at", Moment, nullable=False, server_default=NOW),
     Column("started_at", Moment),
+    Column("running_since", Moment),
+    Column("ran_seconds", Double, nullable=False, server_default=ZERO),
     Column("updated_at", Moment, nullable=False, server_default=NOW),
     Column("notified_at", Moment),
     Column("paused_at", Moment),
@@ -123,25 +133,7 @@ indexing_jobs = Table(
     Column("error_traceback", Text),
     Column("scan_cursor", Text(collation="C")),
     Column("scan_completed", Boolean, nullable=False, server_default=text("false")),
-    counter("files_listed"),
-    counter("files_scanned"),
-    counter("files_due"),
-    counter("files_chunked"),
-    counter("files_written"),
-    counter("files_indexed"),
-    counter("files_unchanged"),
-    counter("files_removed"),
-    counter("files_skipped"),
-    counter("files_failed"),
-    counter("bytes_scanned"),
-    counter("bytes_indexed"),
-    counter("chunks_created"),
-    counter("chunks_embedded"),
-    counter("chunks_reused"),
-    counter("chunks_written"),
-    counter("passages_truncated"),
-    counter("batches_total"),
-    counter("batches_done"),
+    *map(counter, COUNTERS),
     Column("progress_percentage", Double, nullable=False, server_default=ZERO),
     Column("sampled_at", Moment),
     Column("sampled_percentage", Double, nullable=False, server_default=ZERO),
@@ -174,11 +166,7 @@ Index(
     postgresql_where=text(f"status IN ({listed(ACTIVE)})"),
 )
 Index("ix_indexing_jobs_created", indexing_jobs.c.created_at.desc(), indexing_jobs.c.id)
-Index(
-    "ix_indexing_jobs_active",
-    indexing_jobs.c.created_at,
-    postgresql_where=text(f"status IN ({listed(ACTIVE)})"),
-)
+Index("ix_indexing_jobs_active", indexing_jobs.c.created_at, postgresql_where=text(f"status IN ({listed(ACTIVE)})"))
 Index(
     "ix_indexing_jobs_resumed_from",
     indexing_jobs.c.resumed_from,
@@ -201,21 +189,13 @@ batches = Table(
     Column("chunks_embedded", Integer, nullable=False, server_default=ZERO),
     Column("failures", SmallInteger, nullable=False, server_default=ZERO),
     Column("last_error", Text),
+    Column("suspect", SmallInteger, comment="Position of the file that was worked on last, noted once a worker died"),
     CheckConstraint(f"stage IN ({listed(BatchStage)})", name="stage"),
     CheckConstraint("jsonb_array_length(files) = file_count", name="file_count"),
     postgresql_with={"fillfactor": "70"},
 )
-Index(
-    "ix_batches_ready",
-    batches.c.job_id,
-    batches.c.sequence,
-    postgresql_where=text("stage = 'ready'"),
-)
-Index(
-    "ix_batches_in_flight",
-    batches.c.job_id,
-    postgresql_where=text("stage IN ('chunk', 'embed', 'write')"),
-)
+Index("ix_batches_ready", batches.c.job_id, batches.c.sequence, postgresql_where=text("stage = 'ready'"))
+Index("ix_batches_in_flight", batches.c.job_id, postgresql_where=text("stage IN ('chunk', 'embed', 'write')"))
 Index("ix_batches_job", batches.c.job_id)
 
 files = Table(
@@ -311,6 +291,13 @@ job_events = Table(
 )
 Index("ix_job_events_job", job_events.c.job_id, job_events.c.id)
 
+event_outbox = Table(
+    "event_outbox",
+    metadata,
+    Column("event_id", ForeignKey(job_events.c.id, ondelete="CASCADE"), primary_key=True),
+    comment="Events that were not told yet",
+)
+
 workers = Table(
     "workers",
     metadata,
@@ -321,6 +308,13 @@ workers = Table(
     Column("threads", Integer, nullable=False),
     Column("started_at", Moment, nullable=False, server_default=NOW),
     Column("seen_at", Moment, nullable=False, server_default=NOW),
+    Column(
+        "session",
+        Text,
+        nullable=False,
+        server_default=text("''"),
+        comment="The application name of all its connections",
+    ),
 )
 
 queue = Table(
@@ -339,6 +333,8 @@ queue = Table(
     Column("claim", BigInteger, nullable=False, server_default=ZERO),
     Column("deliveries", Integer, nullable=False, server_default=ZERO),
     Column("error", Text),
+    Column("lane", Text(collation="C"), nullable=False, server_default=text("''")),
+    Column("deaths", Integer, nullable=False, server_default=ZERO),
     schema="dramatiq",
     comment="dramatiq-pg's table, extended by leases",
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from pipeline.chunking import chunk as chunks_of
 from pipeline.embedding import content_hash
-from pipeline.errors import FileSkipped
+from pipeline.errors import FileAtFault, FileSkipped
 from pipeline.languages import language_of
 from pipeline.reading import SourceText, read
 from pipeline.records import Outcome
@@ -25,7 +25,7 @@ from pipeline.tokenizing import words
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from pipeline.records import Chunk, FileEntry
+    from pipeline.records import Chunk, FileEntry, Limits
     from pipeline.stages.delivery import Delivery
     from pipeline.stages.workbench import Workbench
     from pipeline.store.batches import Batch
@@ -51,13 +51,13 @@ class ChunkReport:
 def chunk(bench: Workbench, subject: str, delivery: Delivery) -> ChunkReport:
     """Read, hash and chunk the files of a batch, stage the chunks and hand the batch on (R05, R41, R42).
 
-    Raises BatchMoved on a second delivery, JobStopped when the job is not running any more.
+    Raises BatchMoved on a second delivery, JobStopped when the job is not running any more, FileAtFault.
     """
     started = time.monotonic()
     with bench.engine.connect() as connection:
         batch = due(connection, subject, BatchStage.CHUNK)
-        known = {} if batch.force else _hashes(connection, batch)
-    results, staged = _read_all(bench, batch, known)
+        known = _hashes(connection, batch)
+    results, staged = _read_all(bench, batch, known, wary=delivery.deaths > 0)
     _commit(bench, batch, results, staged, delivery, started)
     return _report(batch, results, len(staged), time.monotonic() - started)
 
@@ -65,26 +65,38 @@ def chunk(bench: Workbench, subject: str, delivery: Delivery) -> ChunkReport:
 def _hashes(connection: Connection, batch: Batch) -> dict[str, bytes]:
     model = repositories.newest_model(connection, batch.embedder, batch.model)
     paths = [entry.path for entry in batch.files]
-    return files.hashes(connection, batch.repository_id, model.id if model else None, paths)
+    return files.hashes(connection, batch.repository_id, model.id if model else None, batch.force_before, paths)
 
 
-def _read_all(bench: Workbench, batch: Batch, known: dict[str, bytes]) -> tuple[list[FileResult], list[StagedChunk]]:
+def _read_all(
+    bench: Workbench, batch: Batch, known: dict[str, bytes], *, wary: bool
+) -> tuple[list[FileResult], list[StagedChunk]]:
+    """Read every file; after a death each is noted first, so that a second death tells which one it was (R34)."""
     results: list[FileResult] = []
     staged: list[StagedChunk] = []
     for index, entry in enumerate(batch.files):
+        if wary:
+            with redoable(bench.engine) as connection:
+                batches.note_suspect(connection, batch.batch_id, index)
         try:
-            source = read(Path(batch.root_path), entry.path, max_bytes=bench.limits.max_file_bytes)
-        except FileSkipped as skip:
-            results.append(_skipped(entry, skip))
-            continue
-        result = _result(entry, source)
-        if known.get(entry.path) == source.content_hash:
-            results.append(replace(result, outcome=Outcome.UNCHANGED))
-            continue
-        pieces = chunks_of(source.text, result.language, limit=bench.limits.chunk_characters)
+            result, pieces = _read(bench.limits, batch.root_path, entry, known)
+        except BaseException as error:  # also the time limit, which Dramatiq raises in this thread
+            raise FileAtFault(index, error) from error
+        results.append(result)
         staged += [_staged(index, ordinal, piece) for ordinal, piece in enumerate(pieces)]
-        results.append(replace(result, chunks=len(pieces)))
     return results, staged
+
+
+def _read(limits: Limits, root: str, entry: FileEntry, known: dict[str, bytes]) -> tuple[FileResult, list[Chunk]]:
+    try:
+        source = read(Path(root), entry.path, max_bytes=limits.max_file_bytes)
+    except FileSkipped as skip:
+        return _skipped(entry, skip), []
+    result = _result(entry, source)
+    if known.get(entry.path) == source.content_hash:
+        return replace(result, outcome=Outcome.UNCHANGED), []
+    pieces = chunks_of(source.text, result.language, limit=limits.chunk_characters)
+    return replace(result, chunks=len(pieces)), pieces
 
 
 def _result(entry: FileEntry, source: SourceText) -> FileResult:
@@ -135,7 +147,7 @@ def _commit(
         batches.drop_staged(connection, [batch.batch_id])
         embeddings.stage(connection, batch.batch_id, staged)
         delivery.complete(connection)
-        delivery.send(connection, following, str(batch.batch_id))
+        delivery.send(connection, following, str(batch.batch_id), batch.job_id)
         added = Progress(files_chunked=len(batch.files), chunks_created=len(staged))
         progress.advance(connection, batch.job_id, added, Clock(Stage.CHUNK, time.monotonic() - started))
 

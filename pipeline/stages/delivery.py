@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from sqlalchemy import Connection
 
     from pipeline.states import Stage
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 class Outbox(Protocol):
     """Sends messages inside the caller's transaction: if it rolls back, nothing was sent."""
 
-    def send(self, connection: Connection, stage: Stage, subject: str, *, delay: float = 0.0) -> None:
+    def send(self, connection: Connection, stage: Stage, subject: str, job_id: UUID, *, delay: float = 0.0) -> None:
         """Queue the stage's message for `subject` (a batch id, or the job id for the scan), due in `delay` seconds.
 
         Sending what is queued or being worked on already changes nothing, so that a resume may send again.
@@ -27,8 +29,15 @@ class Delivery(Outbox, Protocol):
     def deliveries(self) -> int:
         """How often the message was handed to a worker, this time included; above 1 after a crash."""
 
+    @property
+    def deaths(self) -> int:
+        """At how many of these the worker process died; the work on it made no progress since."""
+
+    def progressed(self, connection: Connection) -> None:
+        """Note that the work advances, inside the caller's transaction: neither poison nor hung."""
+
     def complete(self, connection: Connection) -> None:
         """Delete the message inside the caller's transaction. Raises LeaseLost when another worker took it over."""
 
-    def postpone(self, connection: Connection, delay: float) -> None:
-        """Give the message back, due in `delay` seconds and with a fresh count of deliveries. Raises LeaseLost."""
+    def postpone(self, connection: Connection, delay: float, reason: str) -> None:
+        """Give the message back, due in `delay` seconds, with fresh counts and what it waits for. Raises LeaseLost."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pipeline.embedding import requests
-from pipeline.errors import DimensionChanged, JobStopped, StagedRowsLost
+from pipeline.errors import DimensionChanged, StagedRowsLost
 from pipeline.records import Outcome
 from pipeline.stages.workbench import due
 from pipeline.states import BatchStage, JobStatus, Stage
@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from pipeline.embedders import Embedded, Embedder, Passage
+    from pipeline.embedders import Embedded, Passage
     from pipeline.stages.delivery import Delivery
     from pipeline.stages.workbench import Workbench
     from pipeline.store.batches import Batch, FileResult
+
+
+DEAR_SECONDS: Final = 0.1
+"""Vectors that took longer are worth a wait for the disk: a crash of the server must not lose them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,8 @@ class EmbedReport:
 class Account:
     """What the requests of a batch came to so far."""
 
+    batch: Batch
+    delivery: Delivery
     embedded: int
     failed: dict[bytes, str]
     truncated: int = 0
@@ -66,9 +72,13 @@ def embed(bench: Workbench, subject: str, delivery: Delivery) -> EmbedReport:
         model = repositories.newest_model(connection, batch.embedder, batch.model)
         missing = embeddings.missing(connection, batch.batch_id, model.id if model else None)
     embedder = bench.embedder_for(batch.embedder, batch.model)
-    account = Account(batch.chunks_embedded, {})
+    account = Account(batch, delivery, batch.chunks_embedded, {})
+    heed = bench.heed(batch.job_id)
     for request in requests(missing.items(), embedder.batch_size):
-        _answer(bench, batch, embedder, request, account)
+        heed()
+        begun = time.monotonic()
+        answer = embedder.embed([passage for _, passage in request])
+        _keep(bench, request, answer, account, time.monotonic() - begun)
     failed = _hand_on(bench, batch, account, delivery, started)
     return EmbedReport(
         job_id=str(batch.job_id),
@@ -84,21 +94,17 @@ def embed(bench: Workbench, subject: str, delivery: Delivery) -> EmbedReport:
     )
 
 
-def _answer(
-    bench: Workbench, batch: Batch, embedder: Embedder, request: Sequence[tuple[bytes, Passage]], account: Account
+def _keep(
+    bench: Workbench, request: Sequence[tuple[bytes, Passage]], answer: Embedded, account: Account, seconds: float
 ) -> None:
-    """Send one request and commit its vectors, so that a crash repeats at most the requests in flight (R33)."""
-    with bench.engine.connect() as connection:
-        if not progress.is_working(connection, batch.job_id):
-            raise JobStopped(f"job {batch.job_id} is not running any more")
-    begun = time.monotonic()
-    answer = embedder.embed([passage for _, passage in request])
-    seconds = time.monotonic() - begun
+    """Commit the vectors of one request, so that a crash repeats at most the requests in flight (R33)."""
+    batch = account.batch
     fresh = {key: answer.vectors[at] for at, (key, _) in enumerate(request) if at not in answer.failed}
-    with redoable(bench.engine) as connection:
+    with redoable(bench.engine, dear=seconds > DEAR_SECONDS) as connection:
         if fresh:
             embeddings.store(connection, _model(connection, batch, answer), fresh)
         batches.add_embedded(connection, batch.batch_id, len(fresh))
+        account.delivery.progressed(connection)
         jobs.move(connection, batch.job_id, JobStatus.RUNNING, "unblocked", sources=(JobStatus.BLOCKED,))
         added = Progress(chunks_embedded=len(fresh), passages_truncated=answer.truncated)
         progress.advance(connection, batch.job_id, added, Clock(Stage.EMBED, seconds))
@@ -136,7 +142,7 @@ def _hand_on(bench: Workbench, batch: Batch, account: Account, delivery: Deliver
         )
         jobs.move(connection, batch.job_id, JobStatus.RUNNING, "unblocked", sources=(JobStatus.BLOCKED,))
         delivery.complete(connection)
-        delivery.send(connection, Stage.WRITE, str(batch.batch_id))
+        delivery.send(connection, Stage.WRITE, str(batch.batch_id), batch.job_id)
         # What was embedded for a file that fails is in the store, but not among the job's chunks.
         reused = chunks - account.embedded
         added = Progress(chunks_created=-dropped, chunks_reused=max(0, reused), chunks_embedded=min(0, reused))

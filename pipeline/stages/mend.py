@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from pipeline.errors import (
     BatchMoved,
     DimensionChanged,
     EmbedderUnavailable,
+    FileAtFault,
     JobStopped,
     PenstockError,
     ScanRefused,
@@ -36,6 +38,10 @@ if TYPE_CHECKING:
 
 BACKOFF: Final = (0.2, 1.0, 5.0)
 """Seconds before the next attempt at a batch, by the number of failures so far."""
+SERVER_PAUSE: Final = 1.0
+"""Seconds before what the database refused for its own reasons is tried again."""
+TELLING_DEATHS: Final = 2
+"""After the first death each file is noted before it is worked on; at the second one the note names the suspect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +66,10 @@ def _mend(bench: Workbench, stage: Stage, subject: str, delivery: Delivery, erro
         if isinstance(error, BatchMoved | JobStopped):
             delivery.complete(connection)
             return Mended("dropped", clean(error))
-        if isinstance(error, DBAPIError) and error.connection_invalidated:
-            # The server went away, which is no fault of the batch.
-            delivery.postpone(connection, BACKOFF[0])
-            return Mended(f"again in {BACKOFF[0]} s", "the connection to the database was lost")
+        if is_servers_fault(error):
+            reason = f"the database cannot work: {clean(error)}"
+            delivery.postpone(connection, SERVER_PAUSE, reason)
+            return Mended(f"again in {SERVER_PAUSE} s", reason)
         if isinstance(error, EmbedderUnavailable):
             return _block(bench, connection, int(subject), delivery, error)
         if stage is Stage.SCAN:
@@ -76,7 +82,7 @@ def _block(
 ) -> Mended:
     """Block the job until the embedder answers again (R13): the batch asks again later, and counts no failure."""
     batch = batches.load(connection, batch_id)
-    delivery.postpone(connection, bench.limits.unavailable_retry)
+    delivery.postpone(connection, bench.limits.unavailable_retry, clean(error))
     jobs.move(
         connection,
         batch.job_id,
@@ -94,6 +100,7 @@ def _fail_scan(
     """Fail the job when its repository cannot be scanned; another error is tried again, from the cursor on."""
     if not isinstance(error, ScanRefused):
         job_id = UUID(subject)
+        _hold(connection, job_id)
         events.record(connection, job_id, "scan_interrupted", reason=clean(error))
         failures = events.count(connection, job_id, "scan_interrupted")
         if failures < bench.limits.max_failures:
@@ -110,9 +117,15 @@ def _fail_job(
     return Mended("failed job", clean(error))
 
 
+def _hold(connection: Connection, job_id: UUID) -> None:
+    """Keep a job running until the transaction ends; raises JobStopped when it does not run, or runs no more (R30)."""
+    if not jobs.hold(connection, job_id):
+        raise JobStopped(f"job {job_id} is not running any more")
+
+
 def _again(connection: Connection, delivery: Delivery, failures: int, error: BaseException) -> Mended:
     delay = BACKOFF[min(failures, len(BACKOFF)) - 1]
-    delivery.postpone(connection, delay)
+    delivery.postpone(connection, delay, clean(error))
     return Mended(f"again in {delay} s", clean(error))
 
 
@@ -126,7 +139,10 @@ def _mend_batch(
         repositories.add_model(connection, batch.embedder, batch.model, error.dimension)
     if isinstance(error, DimensionChanged | ValidationError):
         return _fail_job(bench, connection, batch.job_id, delivery, error)
+    _hold(connection, batch.job_id)
     failures = batches.count_failure(connection, batch_id, BatchStage(stage), clean(error))
+    if isinstance(error, FileAtFault) and len(batch.files) > 1:
+        return isolate(bench, connection, stage, replace(batch, suspect=error.index), delivery, clean(error))
     if failures < bench.limits.max_failures:
         return _again(connection, delivery, failures, error)
     return isolate(bench, connection, stage, batch, delivery, clean(error))
@@ -148,7 +164,7 @@ def _resend(connection: Connection, batch: Batch, delivery: Delivery, *batch_ids
     batches.drop_staged(connection, [batch.batch_id])
     delivery.complete(connection)
     for batch_id in batch_ids:
-        delivery.send(connection, Stage.CHUNK, str(batch_id))
+        delivery.send(connection, Stage.CHUNK, str(batch_id), batch.job_id)
 
 
 def withdrawn(stage: Stage, batch: Batch) -> Progress:
@@ -167,9 +183,12 @@ def withdrawn(stage: Stage, batch: Batch) -> Progress:
 def isolate(
     bench: Workbench, connection: Connection, stage: Stage, batch: Batch, delivery: Delivery, reason: str
 ) -> Mended:
-    """Halve a batch that keeps failing, until the poisonous file is alone and fails with the reason (R34)."""
+    """Cut the suspect file out of a batch that keeps failing, or halve it, until the poisonous file is alone and fails.
+
+    The reason is kept with that file (R34). A suspect that is cut out has one failure to its account.
+    """
     if len(batch.files) > 1:
-        second = batches.split(connection, batch)
+        second = batches.split(connection, batch, batch.suspect, failures=1)
         _resend(connection, batch, delivery, batch.batch_id, second)
         added = replace(withdrawn(stage, batch), batches_total=1)
         progress.advance(connection, batch.job_id, added, Clock(stage, 0.0))
@@ -196,25 +215,32 @@ def _fail_file(
 
 
 def give_up_on(bench: Workbench, stage: Stage, subject: str, delivery: Delivery) -> Mended | None:
-    """Isolate a batch that was delivered too often without an end: it kills or hangs its worker (R34)."""
-    if stage is Stage.SCAN or delivery.deliveries <= bench.limits.max_failures:
+    """Isolate a batch at which too many workers died: it kills or hangs them (R34)."""
+    if stage is Stage.SCAN or not delivery.deaths:
         return None
     with redoable(bench.engine) as connection:
         batch = batches.load(connection, int(subject))
         if batch.stage != BatchStage(stage) or batch.status not in WORKING:
             return None
-        return isolate(
-            bench,
-            connection,
-            stage,
-            batch,
-            delivery,
-            f"its worker died {delivery.deliveries - 1} times at stage {stage}",
-        )
+        told = batch.suspect is not None and len(batch.files) > 1 and delivery.deaths >= TELLING_DEATHS
+        if not told and delivery.deaths + batch.failures < bench.limits.max_failures:
+            return None
+        reason = f"its worker process crashed or hung at stage {stage}, {delivery.deaths} times in a row"
+        return isolate(bench, connection, stage, batch, delivery, reason)
+
+
+def is_servers_fault(error: BaseException) -> bool:
+    """Return whether no batch is to blame: the database is away, full, out of connections, or chose a victim."""
+    if isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None):
+        # Content that exceeds a limit (class 54) is an operational error, too, but will always be.
+        return isinstance(error, OperationalError) and not str(error.orig.sqlstate).startswith("54")  # type: ignore[union-attr]
+    return isinstance(error, OperationalError | InterfaceError | PoolTimeout)
 
 
 def clean(error: BaseException) -> str:
     """Return an error in words that the database can hold, at most 2,000 characters."""
+    if isinstance(error, FileAtFault):
+        return clean(error.cause)
     text = str(error)
     if isinstance(error, DBAPIError):
         # Its own text goes on with the statement and the row, which hold contents of files.

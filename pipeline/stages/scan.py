@@ -20,7 +20,8 @@ from pipeline.store.engine import redoable
 from pipeline.store.progress import Clock, Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
 
     from sqlalchemy import Connection
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from pipeline.stages.delivery import Delivery
     from pipeline.stages.workbench import Workbench
 
+PORTION: Final = 200
+"""Files that one transaction removes."""
 COMMIT_EVERY: Final = 0.5
 """Seconds after which the scan commits what it has, so that progress is never older."""
 
@@ -90,10 +93,14 @@ class Scan:
             progress.advance(connection, self.job_id, self.added, self.clock())
         self.settle(cursor)
 
-    def write(self, connection: Connection, cursor: str | None, *, completed: bool) -> None:
-        """Write all but the job's counters; raises BatchMoved when another delivery scans this job."""
+    def hold(self, connection: Connection, cursor: str | None, *, completed: bool) -> None:
+        """Move the cursor, which keeps the scan ours for this transaction; raises BatchMoved when it is not."""
         if not jobs.move_cursor(connection, self.job_id, self.cursor, cursor, completed=completed):
             raise BatchMoved(f"the scan of job {self.job_id} was taken over")
+
+    def write(self, connection: Connection, cursor: str | None, *, completed: bool) -> None:
+        """Write all but the job's counters; raises BatchMoved when another delivery scans this job."""
+        self.hold(connection, cursor, completed=completed)
         batch = self.batcher.take()
         if batch:
             repositories.mark_partial(connection, self.repository_id)
@@ -132,11 +139,12 @@ def scan(bench: Workbench, subject: str, delivery: Delivery) -> ScanReport:
     started = time.monotonic()
     job_id = UUID(subject)
     work, source = _open(bench, job_id, delivery)
-    listing = list_files(source.root, source.options)
+    listing = list_files(source.root, source.options, bench.heed(work.job_id))
     _check(bench, listing, source.root)
     _begin(work, listing)
     removed = _run(work, listing, source)
-    removed_count = _finish(work, listing, removed)
+    removed_count = sum(_remove(work, removed[at : at + PORTION]) for at in range(0, len(removed), PORTION))
+    _finish(work, listing)
     return ScanReport(
         job_id=subject,
         files_listed=len(listing.entries) + len(listing.skipped),
@@ -154,7 +162,7 @@ class Source:
     root: Path
     options: ScanOptions
     model_id: int | None
-    force: bool
+    force_before: datetime | None
 
 
 def _open(bench: Workbench, job_id: UUID, delivery: Delivery) -> tuple[Scan, Source]:
@@ -180,7 +188,7 @@ def _open(bench: Workbench, job_id: UUID, delivery: Delivery) -> tuple[Scan, Sou
         exclude=tuple(job.exclude_globs),
         max_file_bytes=bench.limits.max_file_bytes,
     )
-    return work, Source(Path(job.repo_path), options, model.id if model else None, force=job.force_reindex)
+    return work, Source(Path(job.repo_path), options, model.id if model else None, job.force_before)
 
 
 def _check(bench: Workbench, listing: Listing, root: Path) -> None:
@@ -221,21 +229,29 @@ def _run(work: Scan, listing: Listing, source: Source) -> list[str]:
 def _beyond(work: Scan, listing: Listing, source: Source) -> Iterator[Change]:
     """Yield what lies beyond the cursor, and every removed path."""
     cursor = (work.cursor or "").encode()
-    known = files.known(work.bench.engine, work.repository_id, source.model_id)
-    for change in changes(listing.entries, known, force=source.force):
+    known = files.known(work.bench.engine, work.repository_id, source.model_id, source.force_before)
+    for change in changes(listing.entries, known):
         if isinstance(change, Removed) or change.entry.path.encode() > cursor:
             yield change
 
 
-def _finish(work: Scan, listing: Listing, removed: list[str]) -> int:
-    """Commit the rest, remove what is gone (R43), and complete the message."""
+def _remove(work: Scan, paths: Sequence[str]) -> int:
+    """Remove some of what is gone (R43) in a transaction of its own, so that a pause need not wait for all of it."""
+    began = time.monotonic()
+    with redoable(work.bench.engine) as connection:
+        work.hold(connection, work.cursor, completed=False)
+        count = files.remove(connection, work.repository_id, paths)
+        clock = Clock(Stage.SCAN, time.monotonic() - began)
+        progress.advance(connection, work.job_id, Progress(files_removed=count), clock)
+    return count
+
+
+def _finish(work: Scan, listing: Listing) -> None:
+    """Commit the rest, and complete the message."""
     with redoable(work.bench.engine) as connection:
         last: FileEntry | None = listing.entries[-1] if listing.entries else None
         work.write(connection, last.path if last else work.cursor, completed=True)
-        count = files.remove(connection, work.repository_id, removed)
-        work.count(files_removed=count)
         work.delivery.complete(connection)
         if progress.advance(connection, work.job_id, work.added, work.clock()):
             finish.finish(work.bench, connection, work.job_id, work.delivery)
     work.settle(work.cursor)
-    return count

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pipeline.errors import BatchMoved, JobStopped
 from pipeline.states import WORKING, BatchStage, Stage
-from pipeline.store import batches, jobs
+from pipeline.store import batches, jobs, progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,10 +31,14 @@ class Workbench:
     limits: Limits
     embedder_for: Callable[[str, str], Embedder]
 
+    def heed(self, job_id: UUID) -> Heed:
+        """Return what long work on a job calls in between."""
+        return Heed(self.engine, job_id)
+
     def let_in(self, connection: Connection, job_id: UUID, outbox: Outbox) -> None:
         """Fill a job's window with its next batches and send their chunk messages (R37)."""
         for batch_id in batches.let_in(connection, job_id, self.limits.job_window):
-            outbox.send(connection, Stage.CHUNK, str(batch_id))
+            outbox.send(connection, Stage.CHUNK, str(batch_id), job_id)
 
     def admit(self, connection: Connection, outbox: Outbox) -> None:
         """Start the oldest pending jobs while there are places (R16)."""
@@ -43,10 +49,32 @@ class Workbench:
         """Send whatever a job is waiting for: what is queued or worked on already is not sent twice."""
         job = jobs.get(connection, job_id)
         if job is not None and not job.scan_completed:
-            outbox.send(connection, Stage.SCAN, str(job_id))
+            outbox.send(connection, Stage.SCAN, str(job_id), job_id)
         for batch_id, stage in batches.in_flight(connection, job_id):
-            outbox.send(connection, stage, str(batch_id))
+            outbox.send(connection, stage, str(batch_id), job_id)
         self.let_in(connection, job_id, outbox)
+
+
+HEED_SECONDS: Final = 0.4
+"""How often long work asks whether its job still runs."""
+
+
+class Heed:
+    """Call it often during long work on a job: raises JobStopped soon after the job was paused, cancelled or ended."""
+
+    def __init__(self, engine: Engine, job_id: UUID) -> None:
+        self._engine = engine
+        self._job_id = job_id
+        self._asked_at = -math.inf
+
+    def __call__(self) -> None:
+        """Ask the database, unless it was asked a moment ago."""
+        if time.monotonic() - self._asked_at < HEED_SECONDS:
+            return
+        with self._engine.connect() as connection:
+            if not progress.is_working(connection, self._job_id):
+                raise JobStopped(f"job {self._job_id} is not running any more")
+        self._asked_at = time.monotonic()
 
 
 def due(connection: Connection, subject: str, stage: BatchStage) -> Batch:

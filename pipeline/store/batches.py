@@ -10,13 +10,14 @@ from sqlalchemy import Row, bindparam, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import BigInteger
 
-from pipeline.errors import BatchMoved
+from pipeline.errors import BatchMoved, JobStopped
 from pipeline.records import FileEntry, Outcome
-from pipeline.states import IN_FLIGHT, BatchStage, JobStatus, Stage
+from pipeline.states import IN_FLIGHT, WORKING, BatchStage, JobStatus, Stage
 from pipeline.tables import batches, indexing_jobs, repositories
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from datetime import datetime
     from uuid import UUID
 
     from sqlalchemy import Connection
@@ -58,7 +59,8 @@ class Batch:
     status: JobStatus
     repository_id: int
     root_path: str
-    force: bool
+    suspect: int | None
+    force_before: datetime | None
     embedder: str
     model: str
 
@@ -81,7 +83,7 @@ LOADED: Final = (
         batches,
         indexing_jobs.c.status,
         indexing_jobs.c.repository_id,
-        indexing_jobs.c.force_reindex,
+        indexing_jobs.c.force_before,
         indexing_jobs.c.embedder,
         indexing_jobs.c.model,
         repositories.c.root_path,
@@ -114,7 +116,8 @@ def _batch(row: Row[Any]) -> Batch:
         status=JobStatus(row.status),
         repository_id=row.repository_id,
         root_path=row.root_path,
-        force=row.force_reindex,
+        suspect=row.suspect,
+        force_before=row.force_before,
         embedder=row.embedder,
         model=row.model,
     )
@@ -201,19 +204,42 @@ def count_failure(connection: Connection, batch_id: int, source: BatchStage, err
     return int(failures)
 
 
-def split(connection: Connection, batch: Batch) -> int:
-    """Halve a batch: it keeps the first half, due for chunking anew, and the id of a second one is returned."""
+SUSPECT: Final = (
+    update(batches)
+    .where(batches.c.id == bindparam("batch"), batches.c.stage == BatchStage.CHUNK)
+    .where(batches.c.job_id == indexing_jobs.c.id, indexing_jobs.c.status.in_(WORKING))
+    .values(suspect=bindparam("file_index"))
+    .returning(batches.c.id)
+)
+
+
+def note_suspect(connection: Connection, batch_id: int, index: int) -> None:
+    """Note which file is worked on next, for the case that it ends its worker (R34); raises JobStopped."""
+    if connection.execute(SUSPECT, {"batch": batch_id, "file_index": index}).first() is None:
+        raise JobStopped(f"batch {batch_id} is not due for chunking any more, or its job rests")
+
+
+def split(connection: Connection, batch: Batch, suspect: int | None, failures: int) -> int:
+    """Cut a batch in two that are due for chunking anew: it keeps the first part; return the id of the second.
+
+    The second part is the suspect file alone, counted as failed so often already; half of the files without one.
+    """
+    fresh = {"stage": BatchStage.CHUNK, "outcomes": None, "chunk_count": 0, "chunks_embedded": 0, "suspect": None}
     middle = len(batch.files) // 2
-    fresh = {"stage": BatchStage.CHUNK, "outcomes": None, "chunk_count": 0, "chunks_embedded": 0, "failures": 0}
     first, second = batch.files[:middle], batch.files[middle:]
-    connection.execute(update(batches).where(batches.c.id == batch.batch_id).values(**fresh, **_listed(first)))
-    return int(
-        connection.execute(
-            insert(batches)
-            .values(job_id=batch.job_id, sequence=batch.sequence, **fresh, **_listed(second))
-            .returning(batches.c.id)
-        ).scalar_one()
+    if suspect is not None:
+        first = batch.files[:suspect] + batch.files[suspect + 1 :]
+        second = (batch.files[suspect],)
+    kept = update(batches).where(batches.c.id == batch.batch_id)
+    connection.execute(kept.values(**fresh, failures=0, **_listed(first)))
+    added = insert(batches).values(
+        **fresh,
+        job_id=batch.job_id,
+        sequence=batch.sequence,
+        failures=failures if suspect is not None else 0,
+        **_listed(second),
     )
+    return int(connection.execute(added.returning(batches.c.id)).scalar_one())
 
 
 OUTCOMES: Final = text("""

@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 ASYNCHRONOUS: Final = text("SET LOCAL synchronous_commit = off")
-BOUND_IDLENESS: Final = "SET idle_in_transaction_session_timeout = '60s'"
+BOUNDS: Final = {
+    "idle_in_transaction_session_timeout": "15s",
+    "tcp_keepalives_idle": "3",
+    "tcp_keepalives_interval": "1",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "6s",
+}
+"""What the server lets a session hold on to: one of a process that hangs, or whose host left the network."""
+SET_BOUNDS: Final = "SELECT " + ", ".join(f"set_config('{name}', '{bound}', false)" for name, bound in BOUNDS.items())
 KNOWS_VECTORS: Final = "SELECT 1 FROM pg_type WHERE typname = 'halfvec'"
 VANISHED_PEER: Final = {
     "keepalives_idle": 5,
@@ -49,7 +57,7 @@ def connect(url: str, *, pool_size: int = 4, application_name: str = "penstock")
 def _prepare(driver: DriverConnection[Any], _record: object) -> None:
     """Bound what a hung process may hold on a new connection, and teach it pgvector's types, where they are known."""
     with driver.cursor() as cursor:
-        cursor.execute(BOUND_IDLENESS)
+        cursor.execute(SET_BOUNDS)
         cursor.execute(KNOWS_VECTORS)
         known = cursor.fetchone() is not None
     if known:
@@ -68,10 +76,14 @@ def durable(engine: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
-def redoable(engine: Engine) -> Iterator[Connection]:
-    """Open a transaction that a crash of the server may undo as a whole: checkpoints, which are simply redone."""
+def redoable(engine: Engine, *, dear: bool = False) -> Iterator[Connection]:
+    """Open a transaction that a crash of the server may undo as a whole: checkpoints, which are simply redone.
+
+    What is `dear`, because it took long to make, is on disk when it returns.
+    """
     with engine.begin() as connection:
-        connection.execute(ASYNCHRONOUS)
+        if not dear:
+            connection.execute(ASYNCHRONOUS)
         yield connection
 
 

@@ -1,12 +1,12 @@
-"""The job_events table: what happened in a job's life, never changed afterwards (R64)."""
+"""The job_events table: what happened in a job's life, never changed afterwards, and what of it is still to be told."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Row, func, insert, select
+from sqlalchemy import Row, func, insert, select, text
 
-from pipeline.tables import job_events
+from pipeline.tables import event_outbox, job_events
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,13 +16,34 @@ if TYPE_CHECKING:
 
 
 def record(connection: Connection, job_id: UUID, kind: str, **detail: object) -> None:
-    """Add an event; `detail` keeps only what is not None, as JSON."""
+    """Add an event, which is told once the transaction has committed; `detail` keeps only what is not None, as JSON."""
     known = {
         name: value if isinstance(value, int | float | bool) else str(value)
         for name, value in detail.items()
         if value is not None
     }
-    connection.execute(insert(job_events).values(job_id=job_id, type=kind, detail=known))
+    added = insert(job_events).values(job_id=job_id, type=kind, detail=known).returning(job_events.c.id).cte("added")
+    connection.execute(insert(event_outbox).from_select(["event_id"], select(added.c.id)))
+
+
+TAKE: Final = text("""
+WITH taken AS (
+    DELETE FROM penstock.event_outbox WHERE event_id IN (
+        SELECT event_id FROM penstock.event_outbox ORDER BY event_id LIMIT :most FOR UPDATE SKIP LOCKED)
+    RETURNING event_id
+)
+SELECT e.id, e.job_id, e.at, e.type, e.detail, j.project_id, j.repo_path
+FROM taken JOIN penstock.job_events e ON e.id = taken.event_id JOIN penstock.indexing_jobs j ON j.id = e.job_id
+ORDER BY e.id
+""")
+
+
+def take_untold(connection: Connection, most: int) -> Sequence[Row[Any]]:
+    """Take up to `most` events out of the outbox, oldest first, for a caller who tells them before it commits (R64).
+
+    Whoever dies between leaves them to be told again: at least once.
+    """
+    return connection.execute(TAKE, {"most": most}).all()
 
 
 def of_job(connection: Connection, job_id: UUID) -> Sequence[Row[Any]]:

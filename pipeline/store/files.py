@@ -7,36 +7,42 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.types import Text
+from sqlalchemy.types import DateTime, Text
 
 from pipeline.batching import KnownFile
 from pipeline.store.batches import results_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from datetime import datetime
 
     from sqlalchemy import Connection, Engine
 
     from pipeline.store.batches import FileResult
 
 PAGE: Final = 5_000
+FORCE_BEFORE: Final = bindparam("force_before", type_=DateTime(timezone=True))
 KNOWN: Final = text("""
 SELECT path, size, skip_reason,
-    CASE WHEN chunk_count = 0 OR model_id = :model THEN mtime_ns ELSE 0 END AS mtime_ns
+    CASE WHEN (chunk_count = 0 OR model_id = :model) AND NOT coalesce(indexed_at < :force_before, false)
+        THEN mtime_ns ELSE 0 END AS mtime_ns
 FROM penstock.files WHERE repository_id = :repository AND path > :after ORDER BY path LIMIT :page
-""")
+""").bindparams(FORCE_BEFORE)
 
 
-def known(engine: Engine, repository_id: int, model_id: int | None) -> Iterator[KnownFile]:
+def known(
+    engine: Engine, repository_id: int, model_id: int | None, force_before: datetime | None
+) -> Iterator[KnownFile]:
     """Yield the files that the index knows, by the bytes of their path, in pages of short transactions.
 
-    The time of a file whose vectors are of another model is 0, which never counts as unchanged (R50).
+    The time of a file whose vectors are of another model (R50), or that was indexed before `force_before` (R05), is 0,
+    which never counts as unchanged.
     """
+    wanted = {"repository": repository_id, "model": model_id, "force_before": force_before, "page": PAGE}
     after = ""
     while True:
         with engine.connect() as connection:
-            values = {"repository": repository_id, "model": model_id, "after": after, "page": PAGE}
-            rows = connection.execute(KNOWN, values).all()
+            rows = connection.execute(KNOWN, {**wanted, "after": after}).all()
         yield from (KnownFile(row.path, row.size, row.mtime_ns, row.skip_reason) for row in rows)
         if len(rows) < PAGE:
             return
@@ -46,14 +52,20 @@ def known(engine: Engine, repository_id: int, model_id: int | None) -> Iterator[
 HASHES: Final = text("""
 SELECT path, content_hash FROM penstock.files
 WHERE repository_id = :repository AND path = ANY(:paths) AND content_hash IS NOT NULL AND skip_reason IS NULL
-    AND (chunk_count = 0 OR model_id = :model)
-""").bindparams(bindparam("paths", type_=ARRAY(Text)))
+    AND (chunk_count = 0 OR model_id = :model) AND NOT coalesce(indexed_at < :force_before, false)
+""").bindparams(bindparam("paths", type_=ARRAY(Text)), FORCE_BEFORE)
 
 
-def hashes(connection: Connection, repository_id: int, model_id: int | None, paths: Sequence[str]) -> dict[str, bytes]:
-    """Return the content hashes that the index has of these paths, as far as their vectors are of this model."""
-    values = {"repository": repository_id, "model": model_id, "paths": list(paths)}
-    rows = connection.execute(HASHES, values)
+def hashes(
+    connection: Connection,
+    repository_id: int,
+    model_id: int | None,
+    force_before: datetime | None,
+    paths: Sequence[str],
+) -> dict[str, bytes]:
+    """Return the content hashes that the index has of these paths, where `known` would tell their time."""
+    wanted = {"repository": repository_id, "model": model_id, "force_before": force_before}
+    rows = connection.execute(HASHES, {**wanted, "paths": list(paths)})
     return {row.path: bytes(row.content_hash) for row in rows}
 
 
@@ -64,8 +76,6 @@ REMOVE: Final = text("DELETE FROM penstock.files WHERE repository_id = :reposito
 
 def remove(connection: Connection, repository_id: int, paths: Sequence[str]) -> int:
     """Delete files with their chunks and return how many there were."""
-    if not paths:
-        return 0
     return connection.execute(REMOVE, {"repository": repository_id, "paths": list(paths)}).rowcount
 
 
@@ -119,7 +129,8 @@ def replace(
         "model": model_id,
         "results": json.dumps(results_json(results)),
     }
-    remove(connection, repository_id, [result.path for result in results if result.gone])
+    if gone := [result.path for result in results if result.gone]:
+        remove(connection, repository_id, gone)
     connection.execute(CLEAR, values)
     connection.execute(UPSERT, values)
     connection.execute(TOUCH, values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Row, and_, func, select, text, true, update
+from sqlalchemy import Row, and_, extract, func, select, text, true, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from pipeline.states import ACTIVE, WORKING, JobStatus, sources_of
@@ -33,11 +33,17 @@ STAMPS: Final[dict[JobStatus, dict[str, object]]] = {
     JobStatus.BLOCKED: {"blocked_since": CLOCK},
     JobStatus.RUNNING: {
         "started_at": func.coalesce(jobs.c.started_at, CLOCK),
+        "running_since": func.coalesce(jobs.c.running_since, CLOCK),
         "blocked_since": None,
         "blocked_reason": None,
+        "sampled_at": None,
+        "earlier_at": None,
     },
     JobStatus.PENDING: {"blocked_since": None, "blocked_reason": None},
 }
+RAN: Final = func.coalesce(extract("epoch", CLOCK - jobs.c.running_since), 0)
+STOPPED: Final[dict[str, object]] = {"ran_seconds": jobs.c.ran_seconds + RAN, "running_since": None}
+"""What leaving `running` and `blocked` does: the time of a rest is not counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,9 @@ class NewJob:
     embedder: str
     model: str
     estimate: float
-    resumed_from: UUID | None
+    resumed_from: UUID | None = None
+    force_before: datetime | None = None
+    """What was indexed later than this, by the job that this one resumes, is not forced again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +85,7 @@ def add(connection: Connection, new: NewJob, request: JobRequest) -> bool:
         model=new.model,
         recursive=request.recursive,
         force_reindex=request.force_reindex,
+        force_before=new.force_before or (CLOCK if request.force_reindex else None),
         include_globs=list(request.include),
         exclude_globs=list(request.exclude),
         resumed_from=new.resumed_from,
@@ -141,7 +150,7 @@ def move(
     moved = connection.execute(
         update(jobs)
         .where(jobs.c.id == job_id, jobs.c.status.in_(sources or sources_of(target)))
-        .values(status=target, updated_at=CLOCK, **STAMPS[target], **values)
+        .values(status=target, updated_at=CLOCK, **STAMPS[target], **({} if target in WORKING else STOPPED), **values)
         .returning(jobs.c.id)
     ).first()
     if moved:
@@ -150,6 +159,12 @@ def move(
         )
         announce(connection, job_id)
     return moved is not None
+
+
+def hold(connection: Connection, job_id: UUID) -> bool:
+    """Lock a job's row, so that it goes on running until the transaction ends; False when it does not run."""
+    held = select(jobs.c.id).where(jobs.c.id == job_id, jobs.c.status.in_(WORKING)).with_for_update()
+    return connection.execute(held).first() is not None
 
 
 def announce(connection: Connection, job_id: UUID) -> None:
@@ -195,9 +210,9 @@ def anything_active(connection: Connection) -> bool:
 
 
 SECONDS_PER_FILE: Final = text("""
-SELECT sum(extract(epoch FROM finished_at - started_at)) / nullif(sum(files_scanned), 0) AS seconds
+SELECT sum(ran_seconds) / nullif(sum(files_scanned), 0) AS seconds
 FROM (
-    SELECT finished_at, started_at, files_scanned FROM penstock.indexing_jobs
+    SELECT ran_seconds, files_scanned FROM penstock.indexing_jobs
     WHERE status = 'completed' AND files_indexed > 0
       AND (CAST(:repository AS bigint) IS NULL OR repository_id = :repository)
     ORDER BY created_at DESC LIMIT 20
@@ -248,7 +263,7 @@ SELECT id, blocked_reason, status = 'blocked' AND :blocked > 0
     AND blocked_since < now() - make_interval(secs => :blocked) AS gave_up
 FROM penstock.indexing_jobs
 WHERE status IN ('running', 'blocked') AND (
-    (:running > 0 AND started_at < now() - make_interval(secs => :running))
+    (:running > 0 AND running_since < now() - make_interval(secs => :running - ran_seconds))
     OR (status = 'blocked' AND :blocked > 0 AND blocked_since < now() - make_interval(secs => :blocked)))
 """)
 

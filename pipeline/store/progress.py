@@ -91,7 +91,8 @@ def _clocked(clock: Clock) -> dict[str, ColumnElement[object]]:
 
 
 def _due(moment: ColumnElement[Any], interval: ColumnElement[Any]) -> ColumnElement[bool]:
-    return moment.is_(None) | (moment < NOW - interval)
+    """Whether the moment is that long ago; one that lies ahead was noted before the server's clock was set back."""
+    return moment.is_(None) | ~moment.between(NOW - interval, NOW)
 
 
 def _sampled() -> dict[str, ColumnElement[object]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Row, select, text, update
+from sqlalchemy import Row, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from pipeline.tables import models, repositories
@@ -86,24 +86,19 @@ def remove(connection: Connection, repository_id: int) -> None:
 
 
 def newest_model(connection: Connection, embedder: str, model: str) -> Row[Any] | None:
-    """Return the newest vector space of a model; an older one has another dimension."""
+    """Return the vector space that a model was seen to answer in last; another one has another dimension."""
     return connection.execute(
         select(models)
         .where(models.c.embedder == embedder, models.c.model == model)
-        .order_by(models.c.id.desc())
+        .order_by(models.c.seen_at.desc())
         .limit(1)
     ).first()
 
 
 def add_model(connection: Connection, embedder: str, model: str, dimension: int) -> int:
-    """Return the id of a vector space, made when it is new."""
-    connection.execute(
-        upsert(models).values(embedder=embedder, model=model, dimension=dimension).on_conflict_do_nothing()
+    """Return the id of the vector space that a model answers in now, made when it is new."""
+    seen = upsert(models).values(embedder=embedder, model=model, dimension=dimension)
+    again = seen.on_conflict_do_update(
+        index_elements=["embedder", "model", "dimension"], set_={"seen_at": func.clock_timestamp()}
     )
-    return int(
-        connection.execute(
-            select(models.c.id).where(
-                models.c.embedder == embedder, models.c.model == model, models.c.dimension == dimension
-            )
-        ).scalar_one()
-    )
+    return int(connection.execute(again.returning(models.c.id)).scalar_one())

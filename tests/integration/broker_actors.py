@@ -19,8 +19,9 @@ from sqlalchemy import text
 
 from actors.broker import LeaseBroker
 from pipeline.states import Stage
-from pipeline.store import messages
+from pipeline.store import workers
 from pipeline.store.engine import connect
+from tests.integration.broker_tools import JOB
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -47,7 +48,7 @@ def act(engine: Engine, message: LeasedMessage, stage: Stage, subject: str) -> N
         connection.execute(EFFECT, {"stage": stage, "subject": subject, "deliveries": message.deliveries})
         message.complete(connection)
         if subject.startswith("relay") and stage in NEXT:
-            message.send(connection, NEXT[stage], subject)
+            message.send(connection, NEXT[stage], subject, JOB)
         if message.deliveries == 1 and subject.startswith("hang"):
             say("hanging")
             Event().wait()
@@ -66,9 +67,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--stale", type=int, default=messages.STALE_SECONDS)
+    parser.add_argument("--stale", type=int, default=workers.STALE_SECONDS)
     options = parser.parse_args()
-    messages.STALE_SECONDS = options.stale  # type: ignore[misc]
+    workers.STALE_SECONDS = options.stale  # type: ignore[misc]
     engine = connect(options.url, pool_size=options.threads + 1, application_name=f"worker {os.getpid()}")
     retries = Retries(min_backoff=100)
     stages = tuple(reversed(Stage))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from threading import Event
 from time import monotonic
 from typing import TYPE_CHECKING, Final, TypeVar
+from uuid import UUID
 
 import pytest
 from sqlalchemy import text
@@ -23,14 +24,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SOON: Final = 60.0
+JOB: Final = UUID(int=1)
 ROWS: Final = text("SELECT state, deliveries, error FROM dramatiq.queue ORDER BY seq")
 
 
-def send(engine: Engine, stage: Stage, *subjects: str, delay: float = 0.0) -> None:
+def send(engine: Engine, stage: Stage, *subjects: str, job_id: UUID = JOB, delay: float = 0.0) -> None:
     """Send in a transaction of its own."""
     with engine.begin() as connection:
         for subject in subjects:
-            messages.MessageOutbox().send(connection, stage, subject, delay=delay)
+            messages.MessageOutbox().send(connection, stage, subject, job_id, delay=delay)
 
 
 def rows(engine: Engine) -> list[tuple[str, int, str | None]]:

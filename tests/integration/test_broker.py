@@ -15,8 +15,8 @@ from sqlalchemy import text
 from actors.broker import LeaseBroker
 from pipeline.errors import LeaseLost, ValidationError
 from pipeline.states import Stage
-from pipeline.store import messages
-from tests.integration.broker_tools import SOON, execute, rows, send, take, until
+from pipeline.store import messages, workers
+from tests.integration.broker_tools import JOB, SOON, execute, rows, send, take, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,7 +56,7 @@ def run(broker: LeaseBroker) -> Iterator[Callable[[], dramatiq.Worker]]:
 def test_a_rolled_back_transaction_sends_nothing(engine: Engine) -> None:
     """The message is part of the sender's transaction."""
     with engine.connect() as connection:
-        messages.send(connection, Stage.CHUNK, "1")
+        messages.send(connection, Stage.CHUNK, "1", JOB)
         connection.rollback()
     assert rows(engine) == []
 
@@ -87,7 +87,7 @@ def test_a_message_sent_in_a_completing_transaction_may_be_its_own(engine: Engin
     message = take(broker, Stage.CHUNK)
     with engine.begin() as connection:
         message.complete(connection)
-        message.send(connection, Stage.CHUNK, "1")
+        message.send(connection, Stage.CHUNK, "1", JOB)
     assert rows(engine) == [("queued", 0, None)]
 
 
@@ -259,7 +259,7 @@ def test_a_stolen_message_rolls_the_effect_back(engine: Engine, broker: LeaseBro
     with engine.connect() as connection:
         assert connection.scalar(text("SELECT count(*) FROM effects")) == 0
     with pytest.raises(LeaseLost), engine.begin() as connection:
-        message.postpone(connection, 1)
+        message.postpone(connection, 1, "the server rests")
 
 
 def do(engine: Engine, message: LeasedMessage) -> None:
@@ -286,9 +286,9 @@ def test_a_postponed_message_is_as_good_as_new(engine: Engine, broker: LeaseBrok
     send(engine, Stage.CHUNK, "1")
     message = take(broker, Stage.CHUNK)
     with engine.begin() as connection:
-        message.postpone(connection, 0.2)
+        message.postpone(connection, 0.2, "the server rests")
     broker.consume(Stage.CHUNK).ack(message)
-    assert rows(engine) == [("queued", 0, None)]
+    assert rows(engine) == [("queued", 0, "the server rests")]
     assert take(broker, Stage.CHUNK).deliveries == 1
 
 
@@ -296,7 +296,7 @@ def test_a_claim_whose_answer_was_lost_comes_back(
     engine: Engine, broker: LeaseBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the server counts as ours, though it never arrived here, is given back uncounted."""
-    monkeypatch.setattr(messages, "STRAY_SECONDS", 1)
+    monkeypatch.setattr(workers, "STRAY_SECONDS", 1)
     consumer = broker.consume(Stage.CHUNK, timeout=100)
     kept = broker.consume(Stage.WRITE, timeout=100)
     send(engine, Stage.WRITE, "held")
@@ -313,7 +313,7 @@ def test_a_message_delivered_too_often_is_rejected(engine: Engine) -> None:
     send(engine, Stage.CHUNK, "1")
     execute(engine, "UPDATE dramatiq.queue SET state = 'consumed', worker = -1, deliveries = 20")
     with engine.begin() as connection:
-        assert messages.reap(connection) == 1
+        assert workers.reap(connection) == 1
     ((state, _, error),) = rows(engine)
     assert (state, error) == ("rejected", "its worker process died")
     with engine.begin() as connection:

@@ -12,7 +12,7 @@ from sqlalchemy import make_url, text
 
 from actors.broker import LeaseBroker
 from pipeline.states import Stage
-from pipeline.store import messages
+from pipeline.store import workers
 from pipeline.store.engine import connect
 from tests.integration.broker_tools import execute, rows, send, take, until
 
@@ -81,7 +81,7 @@ def test_the_list_of_workers_tells_who_is_busy(engine: Engine, broker: LeaseBrok
     send(engine, Stage.CHUNK, "1")
     take(broker, Stage.CHUNK)
     with engine.connect() as connection:
-        (worker,) = messages.workers(connection)
+        (worker,) = workers.listed(connection)
     assert (worker.worker_id, worker.stages, worker.threads, worker.busy) == (
         broker.worker_id,
         ("write", "chunk"),
@@ -90,7 +90,7 @@ def test_the_list_of_workers_tells_who_is_busy(engine: Engine, broker: LeaseBrok
     )
     broker.close()
     with engine.connect() as connection:
-        assert messages.workers(connection) == ()
+        assert workers.listed(connection) == ()
 
 
 def test_an_idle_process_is_nearly_silent(database_url: str, server_url: str) -> None:

@@ -107,7 +107,7 @@ def test_status_is_the_same_record_in_both_spellings(run: Terminal, root: Path) 
     for spelling in (("status",), ("index", "status")):
         record = Job.model_validate_json(run(*spelling, str(job.job_id), "--json").stdout)
         assert (record.job_id, record.status) == (job.job_id, JobStatus.PENDING)
-    assert "Waiting for a free place" in run("status", str(job.job_id)).stdout
+    assert "no worker online for stage scan" in run("status", str(job.job_id)).stdout
 
 
 @pytest.mark.parametrize("length", [6, 8, 20, 36])

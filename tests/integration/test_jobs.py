@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 import pytest
@@ -48,6 +48,9 @@ def root(tmp_path: Path) -> Path:
     return write(tmp_path / "shop", {"a.py": "x = 1\n"})
 
 
+NO_SCANNER: Final = "Waiting: no worker online for stage scan; `penstock workers` lists who is"
+
+
 def submit(driver: Driver, root: Path, project: str = "default") -> Submission:
     """Submit a repository."""
     return jobs.submit(driver.office, JobRequest(repo_path=str(root), project_id=project))
@@ -59,7 +62,7 @@ def test_a_submission_answers_with_a_pending_job(driver: Driver, root: Path) -> 
     assert (reply.status, reply.duplicate, reply.project_id) == (JobStatus.PENDING, False, "default")
     assert (reply.repo_path, reply.estimated_duration_seconds) == (str(root), 1.0)
     job = jobs.status(driver.engine, reply.job_id)
-    assert (job.status, job.name, job.progress_message) == (JobStatus.PENDING, "shop", "Waiting for a free place")
+    assert (job.status, job.name, job.progress_message) == (JobStatus.PENDING, "shop", NO_SCANNER)
     assert driver.claim(Stage.SCAN) is not None
 
 
@@ -95,7 +98,7 @@ def test_an_estimate_learns_from_finished_jobs(driver: Driver, root: Path, tmp_p
     other = write(tmp_path / "other", {f"{name}.py": "y = 2\n" for name in "abcdefghij"})
     submit(driver, other)
     driver.drain()
-    slow = text("UPDATE penstock.indexing_jobs SET started_at = finished_at - interval '50 seconds'")
+    slow = text("UPDATE penstock.indexing_jobs SET ran_seconds = 50")
     with driver.engine.begin() as connection:
         connection.execute(slow)
     assert submit(driver, other).estimated_duration_seconds == 50

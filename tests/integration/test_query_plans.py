@@ -44,8 +44,9 @@ INSERT INTO penstock.indexing_jobs (id, repository_id, project_id, repo_path, na
 INSERT INTO penstock.batches (job_id, sequence, stage, files, file_count, byte_count)
     SELECT j.id, n, 'done', '[]', 0, 0
     FROM (SELECT id FROM penstock.indexing_jobs LIMIT 200) j, generate_series(1, 60) n;
-INSERT INTO dramatiq.queue (message_id, queue_name, state, message)
-    SELECT gen_random_uuid(), 'chunk', (CASE WHEN n % 5 = 0 THEN 'consumed' ELSE 'queued' END)::dramatiq.state, '{}'
+INSERT INTO dramatiq.queue (message_id, queue_name, lane, state, message)
+    SELECT gen_random_uuid(), 'chunk', n % 3,
+        (CASE WHEN n % 5 = 0 THEN 'consumed' ELSE 'queued' END)::dramatiq.state, '{}'
     FROM generate_series(1, 20000) AS n;
 INSERT INTO penstock.embeddings (model_id, content_hash, embedding)
     SELECT 1, decode(lpad(to_hex(n), 8, '0'), 'hex'), '[1,0,0,0]' FROM generate_series(1, 20000) AS n;
@@ -99,19 +100,24 @@ def plan(connection: Connection, statement: TextClause, values: Mapping[str, obj
 @pytest.mark.parametrize(
     ("statement", "values", "index"),
     [
-        pytest.param(messages.CLAIM, {"queues": ["chunk"], "count": 1, "worker": 1}, "queue_ready", id="claim"),
+        pytest.param(
+            messages.CLAIM,
+            {"queues": ["chunk"], "count": 1, "worker": 1, "recent": ["chunk 1"]},
+            "queue_ready",
+            id="claim",
+        ),
         pytest.param(messages.FINISH, {"message_id": NO_JOB, "claim": 1}, "queue_pkey", id="finish a message"),
         pytest.param(batches.LET_IN, {"job": NO_JOB, "window": 16}, "ix_batches_ready", id="let in"),
         pytest.param(batches.LET_IN, {"job": NO_JOB, "window": 16}, "ix_batches_in_flight", id="count the window"),
         pytest.param(
             files.KNOWN,
-            {"repository": 1, "model": 1, "after": "", "page": 50},
+            {"repository": 1, "model": 1, "force_before": None, "after": "", "page": 50},
             "uq_files_repository_id_path",
             id="known files",
         ),
         pytest.param(
             files.HASHES,
-            {"repository": 1, "model": 1, "paths": ["src/file40"]},
+            {"repository": 1, "model": 1, "force_before": None, "paths": ["src/file40"]},
             "uq_files_repository_id_path",
             id="hashes",
         ),

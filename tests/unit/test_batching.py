@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.batching import Change, Changed, KnownFile, Removed, Unchanged, batched, changes
+from pipeline.batching import Batcher, Change, Changed, KnownFile, Removed, Unchanged, changes
 from pipeline.records import FileEntry, Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 SMALL = Limits(batch_files=10, batch_bytes=100)
 NAMES = st.sampled_from(["a", "a/b", "a.py", "B", "é", "\uffff", "\U0001f600", "zz"])
@@ -22,6 +22,17 @@ NAMES = st.sampled_from(["a", "a/b", "a.py", "B", "é", "\uffff", "\U0001f600", 
 def entries(*sizes: int) -> list[FileEntry]:
     """Return files of these sizes with rising names."""
     return [FileEntry(f"{number:06}", size, 1) for number, size in enumerate(sizes)]
+
+
+def batched(files: Iterable[FileEntry], limits: Limits, *, made: int = 0) -> Iterator[tuple[FileEntry, ...]]:
+    """Yield the batches that a scan makes of files when it need not hurry."""
+    batcher = Batcher(limits, made)
+    for file in files:
+        if not batcher.fits(file):
+            yield batcher.take()
+        batcher.add(file)
+    if last := batcher.take():
+        yield last
 
 
 def test_the_first_batches_are_small() -> None:
@@ -93,11 +104,11 @@ def test_a_skipped_file_stays_skipped_until_it_changes() -> None:
     assert list(changes([entry], [KnownFile("a", 5, 100, "not readable: permission denied")])) == [Changed(entry)]
 
 
-def test_force_changes_every_file_and_still_removes() -> None:
-    """A forced run redoes what is there and drops what is not (R05)."""
+def test_a_file_without_a_time_has_changed() -> None:
+    """A time of 0 stands for what must be done anew: forced, of another model, too fresh to be trusted (R05)."""
     entry = FileEntry("b", 5, 100)
-    known = [KnownFile("a", 1, 1), KnownFile("b", 5, 100), KnownFile("c", 1, 1)]
-    assert list(changes([entry], known, force=True)) == [Removed("a"), Changed(entry), Removed("c")]
+    known = [KnownFile("a", 1, 1), KnownFile("b", 5, 0), KnownFile("c", 1, 1)]
+    assert list(changes([entry], known)) == [Removed("a"), Changed(entry), Removed("c")]
 
 
 def test_a_comparison_needs_no_memory() -> None:
