@@ -5,6 +5,7 @@ from __future__ import annotations
 from threading import Event
 from time import monotonic
 from typing import TYPE_CHECKING, cast
+from uuid import UUID
 
 import dramatiq
 import pytest
@@ -48,6 +49,43 @@ def run(broker: LeaseBroker) -> Iterator[Callable[[], dramatiq.Worker]]:
     yield start
     for worker in started:
         worker.stop()
+
+
+# --- taking turns -----------------------------------------------------------------------------------------------------
+
+
+def test_lanes_take_turns(engine: Engine, broker: LeaseBroker) -> None:
+    """A job that has sent little does not wait for all that another has sent; each keeps its order (R16, R33)."""
+    huge, small = UUID(int=1), UUID(int=2)
+    send(engine, Stage.CHUNK, "a", "b", "c", "d", job_id=huge)
+    send(engine, Stage.CHUNK, "y", "z", job_id=small)
+    taken = [message.args[0] for _ in range(6) for message in broker.claim([Stage.CHUNK], 1)]
+    assert taken == ["a", "y", "b", "z", "c", "d"]
+
+
+def test_a_lane_that_is_not_due_gives_up_its_turn(engine: Engine, broker: LeaseBroker) -> None:
+    """A job that waits for its embedding server does not hold up the others (R13, R16)."""
+    send(engine, Stage.CHUNK, "later", job_id=UUID(int=1), delay=60)
+    send(engine, Stage.CHUNK, "now", job_id=UUID(int=2))
+    assert [message.args[0] for message in broker.claim([Stage.CHUNK], 2)] == ["now"]
+
+
+def test_later_stages_go_before_any_lane(engine: Engine, broker: LeaseBroker) -> None:
+    """What is in flight drains first, whoever's turn it is (R37)."""
+    send(engine, Stage.WRITE, "written", job_id=UUID(int=1))
+    send(engine, Stage.CHUNK, "chunked", job_id=UUID(int=2))
+    for expected in ("written", "chunked"):
+        assert [message.args[0] for message in broker.claim([Stage.WRITE, Stage.CHUNK], 1)] == [expected]
+
+
+def test_two_consumers_share_a_lane_without_waiting_for_each_other(engine: Engine) -> None:
+    """Rows that another process claims this moment are passed over."""
+    send(engine, Stage.CHUNK, "a", "b", "c")
+    with engine.begin() as first, engine.begin() as second:
+        claims = [
+            messages.claim(connection, [Stage.CHUNK], 2, worker) for worker, connection in enumerate((first, second))
+        ]
+    assert [len(claim) for claim in claims] == [2, 1]
 
 
 # --- sending ----------------------------------------------------------------------------------------------------------
