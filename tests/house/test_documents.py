@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from configparser import ConfigParser
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from ops.processes import GRACE, LAST_SECONDS
 from pipeline.states import Stage
 from tests.house.sources import ROOT, documents, files_of_the_project, read
 
@@ -64,6 +66,21 @@ def test_the_procfile_has_a_line_for_every_stage() -> None:
     lines = read("Procfile")
     assert re.findall(r"--stage (\w+)", lines) == list(map(str, Stage))
     assert lines.startswith("release: penstock db upgrade\n")
+
+
+def test_the_units_start_and_end_what_the_procfile_starts() -> None:
+    """A unit a stage: it comes back by itself, outlives a killed process, and ends after its batches (R33, R34)."""
+    unit = ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read_string(read("ops/systemd/penstock-worker@.service"))
+    service = unit["Service"]
+    assert service["ExecStart"].endswith("penstock worker --stage %i $PENSTOCK_WORKER_OPTIONS")
+    assert (service["Restart"], service["OOMPolicy"], service["KillMode"]) == ("always", "continue", "mixed")
+    assert float(service["TimeoutStopSec"]) > GRACE + LAST_SECONDS
+    advised = re.findall(
+        r"penstock-worker@(\w+)", read("docs/operating.md").partition("systemctl")[2].partition("```")[0]
+    )
+    assert advised == list(map(str, Stage))
 
 
 def test_no_file_tells_where_it_was_written() -> None:
