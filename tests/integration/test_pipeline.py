@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
+from actors.lease import LeasedMessage
 from pipeline import jobs
 from pipeline.errors import EmbedderUnavailable, InvalidStatus, ValidationError
 from pipeline.records import JobRequest, Limits
@@ -20,9 +21,10 @@ from tests.embedders import WilfulEmbedder
 from tests.inspecting import chunk_set, leftovers, sums
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
 
     from pipeline.records import Submission
 
@@ -379,6 +381,39 @@ def test_jobs_beyond_the_limit_wait_their_turn(engine: Engine, tmp_path: Path) -
     ended = [jobs.status(engine, job_id).completed_at for job_id in submitted]
     assert None not in ended
     assert ended == sorted(ended, key=str)
+
+
+class Witnessed(LeasedMessage):
+    """A message whose stage is looked at from outside just before it commits."""
+
+    look: Callable[[], object]
+    seen: object = None
+
+    def complete(self, connection: Connection) -> None:
+        """Look, then complete."""
+        self.seen = self.look()
+        super().complete(connection)
+
+
+def test_a_search_sees_the_old_chunks_of_a_file_or_the_new_ones(engine: Engine, root: Path) -> None:
+    """Until the writer's commit every other session sees the whole of what was, and then the whole of what is (R35)."""
+    driver = Driver(engine)
+    driver.index(root)
+    before = chunk_set(engine)
+    for number in range(10):
+        (root / "src" / f"part{number:02}.py").write_text(f"def other_{number}():\n    return 'other'\n")
+    (root / "src" / "part11.py").write_bytes(b"\0")
+    job = jobs.submit(driver.office, JobRequest(repo_path=str(root)))
+    driver.drain(Stage.SCAN, Stage.CHUNK, Stage.EMBED)
+    while (message := driver.claim(Stage.WRITE)) is not None:
+        witnessed = Witnessed(message.lease)
+        witnessed.look = lambda: chunk_set(engine)
+        driver.work(witnessed)
+        assert witnessed.seen == before
+        assert chunk_set(engine) != before
+        before = chunk_set(engine)
+        driver.drain(Stage.CHUNK, Stage.EMBED)
+    assert jobs.status(engine, job.job_id).status == JobStatus.COMPLETED
 
 
 def test_a_search_finds_a_function_by_its_meaning_while_the_job_runs(engine: Engine, root: Path) -> None:
