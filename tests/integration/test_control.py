@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from sqlalchemy import text
 
+from actors.lease import LeasedMessage
 from pipeline import jobs
 from pipeline.errors import InvalidStatus
 from pipeline.records import JobRequest, Limits
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
 
     from pipeline.jobs import Office
 
@@ -100,6 +101,39 @@ def test_a_slow_request_is_given_up(
     assert driver.mended == ["dropped"]
     with driver.engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM penstock.embeddings")).scalar_one() == 0
+
+
+class Late(LeasedMessage):
+    """A message in whose last transaction, just before it is guarded by the job's row, a user cancels the job."""
+
+    cancel: Callable[[], object]
+
+    def complete(self, connection: Connection) -> None:
+        """Complete, and be overtaken."""
+        super().complete(connection)
+        self.cancel()
+
+
+@pytest.mark.parametrize("stage", [Stage.CHUNK, Stage.EMBED, Stage.WRITE])
+def test_a_cancel_during_the_last_transaction_undoes_it(driver: Driver, root: Path, stage: Stage) -> None:
+    """Whatever a stage was about to commit when the job was cancelled is rolled back (R30)."""
+    job_id = submit(driver, root)
+    order = list(Stage)
+    driver.drain(*order[: order.index(stage)])
+    message = driver.claim(stage)
+    assert message is not None
+    late, cancelled = Late(message.lease), []
+
+    def cancel() -> None:
+        if not cancelled:
+            with driver.engine.begin() as connection:
+                assert job_store.move(connection, job_id, JobStatus.CANCELLED, "cancelled")
+            cancelled.append(rows(driver))
+
+    late.cancel = cancel
+    driver.work(late)
+    assert driver.mended == ["dropped"]
+    assert cancelled == [rows(driver)]
 
 
 def test_a_cancel_ends_a_scan_while_it_lists(driver: Driver, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,9 +220,9 @@ def test_a_rest_is_not_counted_as_running(engine: Engine, root: Path) -> None:
     job_id = submit(driver, root)
     driver.step(Stage.SCAN)
     jobs.pause(driver.office, job_id)
-    long_ago = text("""
-        UPDATE penstock.indexing_jobs SET started_at = started_at - interval '1 hour',
-            paused_at = paused_at - interval '1 hour', created_at = created_at - interval '1 hour'""")
+    moments = ("created_at", "started_at", "running_since", "paused_at")
+    earlier = ", ".join(f"{name} = {name} - interval '1 hour'" for name in moments)
+    long_ago = text(f"UPDATE penstock.indexing_jobs SET {earlier}")  # noqa: S608 - constants
     with engine.begin() as connection:
         connection.execute(long_ago)
     jobs.resume(driver.office, job_id)

@@ -119,6 +119,31 @@ def test_a_scan_under_way_tells_its_files(driver: Driver, root: Path) -> None:
     assert jobs.status(driver.engine, job_id).progress_message == "Scanning: 12,400 files"
 
 
+@pytest.mark.parametrize(
+    ("counters", "told"),
+    [
+        ("files_chunked = 50, chunks_created = 700, chunks_embedded = 600", "Generating embeddings: 600 chunks"),
+        (
+            "files_chunked = 100, chunks_created = 900, chunks_embedded = 800, files_written = 7",
+            "Writing to database: 7/100",
+        ),
+        (
+            "files_chunked = 100, chunks_created = 900, chunks_reused = 9, files_written = 7",
+            "Generating embeddings: 9/900 chunks",
+        ),
+    ],
+)
+def test_the_stage_that_is_furthest_behind_is_told(driver: Driver, root: Path, counters: str, told: str) -> None:
+    """The one with the smallest share done; one whose total is not known yet counts as not begun (R23)."""
+    job_id = submit(driver, root)
+    enrol(driver.engine, 1)
+    with driver.engine.begin() as connection:
+        driver.bench.admit(connection, messages.MessageOutbox())
+        known = "scan_completed = true, files_listed = 100, files_scanned = 100, files_due = 100"
+        connection.execute(text(f"UPDATE penstock.indexing_jobs SET {known}, {counters}"))  # noqa: S608 - constants
+    assert jobs.status(driver.engine, job_id).progress_message == told
+
+
 def test_what_is_left_is_known_from_recent_rates_and_forgotten_by_a_pause(driver: Driver, root: Path) -> None:
     """Null until two samples are there; a rest makes them worthless (R24)."""
     job_id = submit(driver, root)
