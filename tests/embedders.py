@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.embedders import Embedded
+from pipeline.embedders import Embedded, unheeding
 from pipeline.embedders.local import LocalEmbedder
 
 if TYPE_CHECKING:
@@ -33,11 +33,11 @@ class WilfulEmbedder:
     before: Callable[[Sequence[Passage]], None] = lambda _passages: None
     seen: list[Passage] = field(default_factory=list)
 
-    def embed(self, passages: Sequence[Passage]) -> Embedded:
+    def embed(self, passages: Sequence[Passage], heed: Callable[[], None] = unheeding) -> Embedded:
         """Count and embed; see the class."""
         self.before(passages)
         self.seen += passages
-        answer = LocalEmbedder().embed(passages)
+        answer = LocalEmbedder().embed(passages, heed)
         failed = {at: "it was rejected" for at, passage in enumerate(passages) if self.rejected in passage.content}
         return Embedded(answer.vectors[:, : self.dimension], failed)
 

@@ -32,6 +32,12 @@ class Ledger:
     texts: Counter[str] = field(default_factory=Counter)
     sizes: list[int] = field(default_factory=list)
     """The number of passages of each request, in order of arrival."""
+    arrivals: list[float] = field(default_factory=list)
+    """When each request came, in seconds of the monotonic clock."""
+    given_up: int = 0
+    """How many requests ended without an answer because the client closed its connection."""
+    proxied: int = 0
+    """How many requests came as they come to a proxy: with the whole address of the server that they are for."""
     arrived: threading.Event = field(default_factory=threading.Event)
     in_flight: int = 0
     max_in_flight: int = 0
@@ -50,9 +56,15 @@ class Ledger:
             with self._lock:
                 self._leave()
 
+    def note_given_up(self) -> None:
+        """Count a request that its client gave up."""
+        with self._lock:
+            self.given_up += 1
+
     def _enter(self, texts: list[str]) -> None:
         self.arrived.set()
         self.sizes.append(len(texts))
+        self.arrivals.append(time.monotonic())
         self.texts.update(text_hash(text) for text in texts)
         if self.in_flight == 0:
             self._busy_since = time.monotonic()

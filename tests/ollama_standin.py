@@ -8,35 +8,30 @@ read its record by `GET /control`.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
+import random
 import re
 import socket
 import sys
 import threading
 import time
-from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from select import select
 from typing import TYPE_CHECKING, Final, Self
-
-import numpy as np
+from urllib.parse import urlsplit
 
 from tests.ollama_record import Ledger
+from tests.ollama_vectors import spoiled, tokenized, vector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    from numpy.typing import NDArray
-
 TOO_LONG: Final = "the input length exceeds the context length"
-WORD: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+|[^\s\w]")
 DURATION: Final = re.compile(r"-?(\d+(\.\d+)?(ns|us|ms|s|m|h))+")
-SPOILED: Final = {"nan": float("nan"), "infinite": float("inf"), "zero": 0.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +52,9 @@ class Settings:
 class Fault:
     """One kind of misbehaviour, for the next `times` requests (-1: for all) that hold a passage with `marker`.
 
-    Kinds: `status` answers with `status` and `error`; `hang` never answers; `drop` cuts the connection in the middle
-    of the answer; `garbage` is no JSON; `fewer` leaves the last vector out; `nan`, `infinite`, `zero` and `dimension`
-    spoil the vectors of the marked passages.
+    Kinds: `status` answers with `status` and `error`; `hang` never answers; `trickle` answers a byte at a time; `drop`
+    cuts the connection in the middle of the answer; `garbage` is no JSON; `fewer` leaves the last vector out; `nan`,
+    `infinite`, `zero` and `dimension` spoil the vectors of the marked passages.
     """
 
     kind: str
@@ -67,6 +62,8 @@ class Fault:
     marker: str = ""
     status: int = HTTPStatus.INTERNAL_SERVER_ERROR
     error: str = "llama runner process has terminated: exit status 2"
+    share: float = 1.0
+    """How many of the requests that it is due for it strikes, at random, the same ones in every run."""
 
 
 class OllamaStandin:
@@ -78,6 +75,7 @@ class OllamaStandin:
         self.faults: list[Fault] = []
         self.stopped = threading.Event()
         self._lock = threading.Lock()
+        self._random = random.Random(0)  # noqa: S311 - which requests fail is no secret
         self.slots = threading.Semaphore(self.settings.parallel)
         self._port = port
         self.start()
@@ -86,6 +84,11 @@ class OllamaStandin:
     def url(self) -> str:
         """The address, as OLLAMA_HOST takes it."""
         return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def open_connections(self) -> int:
+        """How many connections clients hold."""
+        return len(self._server.connections)
 
     def start(self) -> None:
         """Listen; after a `stop`, on the port of before."""
@@ -121,7 +124,8 @@ class OllamaStandin:
         """Return the first fault that is due for this request, and use one of its times up."""
         with self._lock:
             for fault in self.faults:
-                if fault.times and any(fault.marker in text for text in texts):
+                due = fault.times and any(fault.marker in text for text in texts)
+                if due and self._random.random() < fault.share:
                     fault.times -= fault.times > 0
                     return fault
         return None
@@ -188,10 +192,12 @@ class Handler(BaseHTTPRequestHandler):
             "/api/show": self._show,
             "/control": self._control,
         }
+        address = urlsplit(self.path)
+        self.server.standin.ledger.proxied += bool(address.netloc)
         raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         try:
             body = json.loads(raw)
-            answer = answers[self.path]
+            answer = answers[address.path]
         except ValueError as error:
             self._error(HTTPStatus.BAD_REQUEST, str(error))
         except KeyError:
@@ -216,15 +222,16 @@ class Handler(BaseHTTPRequestHandler):
         standin = self.server.standin
         settings, fault, started = standin.settings, standin.fault_for(texts), time.monotonic_ns()
         if fault and fault.kind == "hang":
-            standin.stopped.wait(600)
+            self._wanted_for(600)
             self.close_connection = True
             return
         if fault and fault.kind == "status":
             self._error(fault.status, fault.error)
             return
-        with standin.slots:
-            time.sleep(settings.request_delay + settings.passage_delay * len(texts))
-        tokens = [WORD.findall(text) for text in texts]
+        if not self._worked(settings.request_delay + settings.passage_delay * len(texts)):
+            self.close_connection = True
+            return
+        tokens = [tokenized(text) for text in texts]
         whole = body.get("truncate") is False or settings.ignores_truncate
         if whole and settings.context and max(map(len, tokens), default=0) > settings.context:
             self._error(HTTPStatus.BAD_REQUEST, TOO_LONG)
@@ -241,6 +248,25 @@ class Handler(BaseHTTPRequestHandler):
             "prompt_eval_count": sum(map(len, tokens)),
         }
         self._reply(HTTPStatus.OK, answer, fault.kind if fault else "")
+
+    def _worked(self, seconds: float) -> bool:
+        """Be busy in a slot of the server; False when the client gives up before, as Ollama notices it."""
+        slots = self.server.standin.slots
+        while not slots.acquire(timeout=0.1):
+            if not self._wanted_for(0):
+                return False
+        try:
+            return self._wanted_for(seconds)
+        finally:
+            slots.release()
+
+    def _wanted_for(self, seconds: float) -> bool:
+        """Wait so long; False at once when the client closes the connection, or the server is stopped."""
+        standin = self.server.standin
+        heard, _, _ = select([self.connection], [], [], seconds)
+        if heard and not standin.stopped.is_set():
+            standin.ledger.note_given_up()
+        return not heard and not standin.stopped.is_set()
 
     def _show(self, body: dict[str, object]) -> None:
         settings = self.server.standin.settings
@@ -272,44 +298,25 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/json; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if kind == "drop" else body)
+        if kind == "trickle":
+            self._trickle(body)
+        else:
+            self.wfile.write(body[: len(body) // 2] if kind == "drop" else body)
         self.wfile.flush()
         self.close_connection = self.close_connection or kind == "drop"
+
+    def _trickle(self, body: bytes) -> None:
+        for byte in body:
+            self.wfile.write(bytes([byte]))
+            self.wfile.flush()
+            if not self._wanted_for(0.1):
+                self.close_connection = True
+                return
 
 
 def tags(settings: Settings) -> list[str]:
     """Return the models' full names."""
     return [name if ":" in name else f"{name}:latest" for name in settings.models]
-
-
-def vector(tokens: list[str], dimension: int, width: int) -> NDArray[np.float64]:
-    """Return a bag of hashed words, cut to `width`, at unit length and rounded: similar texts get near vectors."""
-    total = np.zeros(dimension, np.float64)
-    for word, count in Counter(token.lower() for token in tokens).items() or (("", 1),):
-        total += count**0.5 * word_vector(word, dimension)
-    total = total[:width]
-    return np.asarray(np.round(total / np.linalg.norm(total), 6), np.float64)
-
-
-@lru_cache(maxsize=20_000)
-def word_vector(word: str, dimension: int) -> NDArray[np.int8]:
-    """Return a word's pseudo-random signs, the same in every process."""
-    bits = np.frombuffer(hashlib.shake_128(word.encode()).digest(-(-dimension // 8)), np.uint8)
-    return np.unpackbits(bits)[:dimension].astype(np.int8) * 2 - 1
-
-
-def spoiled(rows: list[list[float]], texts: list[str], fault: Fault | None) -> list[list[float]]:
-    """Return the vectors as the fault wants them."""
-    if fault is None:
-        return rows
-    if fault.kind == "fewer":
-        return rows[:-1]
-    marked = [fault.marker in text for text in texts]
-    if fault.kind == "dimension":
-        return [row[: len(row) // 2] if mark else row for row, mark in zip(rows, marked, strict=True)]
-    if fault.kind not in SPOILED:
-        return rows
-    return [[SPOILED[fault.kind]] * len(row) if mark else row for row, mark in zip(rows, marked, strict=True)]
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -33,6 +33,10 @@ class Embedded:
     truncated: int = 0
 
 
+def unheeding() -> None:
+    """Heed nothing: the call is never given up."""
+
+
 class Embedder(Protocol):
     """A provider of vectors for passages and for queries; safe to call from several threads."""
 
@@ -48,8 +52,11 @@ class Embedder(Protocol):
     def batch_size(self) -> int:
         """The largest number of passages that one request should hold."""
 
-    def embed(self, passages: Sequence[Passage]) -> Embedded:
+    def embed(self, passages: Sequence[Passage], heed: Callable[[], None] = unheeding) -> Embedded:
         """Embed n passages in one request.
+
+        `heed` is called at least every 0.5 s until the answer is there. What it raises ends the call at once and comes
+        through unchanged; a server is told to stop by closing its connection (R30).
 
         Raises EmbedderUnavailable when the provider is away, ModelMissing when it lacks the model. Faults of single
         passages are in the answer's `failed`, by position.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
@@ -51,8 +52,11 @@ def _local(model: str) -> LocalEmbedder:
 
 @lru_cache(maxsize=8)
 def _ollama(model: str, config: EmbedderConfig) -> OllamaEmbedder:
-    from pipeline.embedders.ollama import OllamaEmbedder  # noqa: PLC0415 - its client takes 0.3 s to import
-
+    try:
+        from pipeline.embedders.ollama import OllamaEmbedder  # noqa: PLC0415 - its client takes 0.3 s to import
+    except (ImportError, ValueError) as error:  # the client looks at OLLAMA_HOST and at the proxies when it is imported
+        message = f"OLLAMA_HOST={config.ollama_host}, or a proxy in the environment, is not an address: {error}"
+        raise ValidationError(message) from error
     return OllamaEmbedder(
         config.ollama_host,
         model,
@@ -60,3 +64,7 @@ def _ollama(model: str, config: EmbedderConfig) -> OllamaEmbedder:
         timeout=config.ollama_timeout,
         keep_alive=config.ollama_keep_alive,
     )
+
+
+# Neither a connection nor the thread that serves it lives on in a forked child.
+os.register_at_fork(after_in_child=_ollama.cache_clear)

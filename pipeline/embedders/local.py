@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from pipeline.embedders import Embedded
+from pipeline.embedders import Embedded, unheeding
 from pipeline.embedders.vocabulary import CONCEPTS, stem, weight
 from pipeline.tokenizing import words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -36,6 +36,8 @@ LONGEST_PIECE: Final = 64
 LONGEST_SPELLED: Final = 14
 """Longer words are joined identifiers, whose parts count already: how they are spelled adds cost and no meaning."""
 BLOCK: Final = 1_024
+SLICE: Final = 100_000
+"""Characters that are embedded between two looks at whether to go on: some 0.03 s of work, 0.1 s on a slow machine."""
 ROW_LENGTH: Final = 400
 """The length of a stored row, whose 256 components then fit int8."""
 
@@ -51,18 +53,25 @@ class LocalEmbedder:
         """Keep the vectors of at most `capacity` words, 256 bytes each."""
         self._words = WordVectors(capacity)
 
-    def embed(self, passages: Sequence[Passage]) -> Embedded:
-        """Embed n passages; never fails, and a passage's vector does not depend on its neighbours."""
-        weights = [weighed(passage) for passage in passages]
-        self._words.learn(chain.from_iterable(weights))
+    def embed(self, passages: Sequence[Passage], heed: Callable[[], None] = unheeding) -> Embedded:
+        """Embed n passages, and call `heed` in between; a passage's vector does not depend on its neighbours."""
         vectors = np.empty((len(passages), DIMENSION), np.float32)
-        for row, weight_of, passage in zip(vectors, weights, passages, strict=True):
-            row[:] = self._vector(weight_of, passage.content)
+        for start, stop in slices(passages):
+            if start:
+                heed()
+            self._fill(vectors[start:stop], passages[start:stop])
         return Embedded(vectors)
 
     def embed_query(self, query: str) -> NDArray[np.float32]:
         """Embed a search query; shape (256,), float32, unit length."""
         return self._vector({word: count**0.5 for word, count in Counter(words(query)).items()}, query)
+
+    def _fill(self, vectors: NDArray[np.float32], passages: Sequence[Passage]) -> None:
+        """Write the vectors of n passages into an array of shape (n, 256)."""
+        weights = [weighed(passage) for passage in passages]
+        self._words.learn(chain.from_iterable(weights))
+        for row, weight_of, passage in zip(vectors, weights, passages, strict=True):
+            row[:] = self._vector(weight_of, passage.content)
 
     def _vector(self, weights: dict[str, float], text: str) -> NDArray[np.float32]:
         """Return the unit vector of weighted words, or of whatever stands between the blanks of a text without any."""
@@ -72,6 +81,18 @@ class LocalEmbedder:
         total: NDArray[np.float32] = np.add.reduce(rows * gains[:, None], axis=0)
         vector: NDArray[np.float32] = total / np.sqrt(np.square(total).sum())
         return vector
+
+
+def slices(passages: Sequence[Passage]) -> Iterator[tuple[int, int]]:
+    """Cut n passages into runs that take a moment each; yield the first and the last position, exclusive."""
+    start = length = 0
+    for at, passage in enumerate(passages):
+        if length > SLICE:
+            yield start, at
+            start, length = at, 0
+        length += len(passage.content)
+    if start < len(passages):
+        yield start, len(passages)
 
 
 def weighed(passage: Passage) -> dict[str, float]:

@@ -8,19 +8,25 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from pipeline.embedders import Embedded
+from pipeline.embedders import Embedded, unheeding
 from pipeline.embedders.ollama_server import OllamaServer, Refusal, Why
+from pipeline.embedders.outage import Outage
 from pipeline.embedders.prompts import prompts_of
-from pipeline.errors import EmbedderError
+from pipeline.errors import EmbedderError, EmbedderUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from pipeline.embedders import Passage
 
-SINGLE_TRIES: Final = 2
+TRIES: Final = {Why.BROKEN: 5, Why.OVERLOADED: 2, Why.TIMEOUT: 2}
+"""How often a single passage fails, while all else goes well, before it is blamed for what may pass."""
+DOUBTS: Final = 10
+"""How often a single passage may fail while other things fail, too, before the server counts as away."""
+KEPT: Final = 1_024
+"""How many vectors of calls that an outage cut short wait for the next attempt: no answer is asked for twice."""
 SHORTENED: Final = 0.75
 SHORTENINGS: Final = 10
 
@@ -42,25 +48,38 @@ class OllamaEmbedder:
         self._server = OllamaServer(host, model, timeout=timeout, keep_alive=keep_alive)
         self._prompts = prompts_of(model)
         self._pace = Pace(batch_size)
+        self._outage = Outage(self._server.probe)
+        self._kept: dict[str, NDArray[np.float32]] = {}
 
-    def embed(self, passages: Sequence[Passage]) -> Embedded:
+    def embed(self, passages: Sequence[Passage], heed: Callable[[], None] = unheeding) -> Embedded:
         """Embed n passages, in as few requests as the server can bear.
 
-        Raises EmbedderUnavailable, ModelMissing, or DimensionChanged when the model was replaced under its name.
+        Raises EmbedderUnavailable, ModelMissing, or DimensionChanged when the model was replaced under its name; what
+        `heed` raises, which also closes the connection.
         """
-        return Round(self._server, self._pace, [self._prompts.of_passage(passage) for passage in passages]).run()
+        with self._outage.noted(heed):
+            return self._embed([self._prompts.of_passage(passage) for passage in passages], heed)
 
     def embed_query(self, query: str) -> NDArray[np.float32]:
         """Embed a search query; shape (dimension,), float32, unit length. Raises as `embed` does, or EmbedderError."""
-        answer = Round(self._server, self._pace, [self._prompts.of_query(query)]).run()
+        answer = self._embed([self._prompts.of_query(query)], unheeding)
         if answer.failed:
             message = f"the query cannot be embedded: {answer.failed[0]}; ask in other words"
             raise EmbedderError(message)
         vector: NDArray[np.float32] = answer.vectors[0]
         return vector
 
+    def _embed(self, texts: list[str], heed: Callable[[], None]) -> Embedded:
+        work = Round(self._server, self._pace, texts, heed)
+        work.take_up(self._kept)
+        try:
+            return work.run()
+        except EmbedderUnavailable:
+            self._kept |= work.answered(KEPT - len(self._kept))
+            raise
+
     def close(self) -> None:
-        """Close the connections to the server."""
+        """Give up what is under way, and close the connections to the server."""
         self._server.close()
 
 
@@ -114,6 +133,7 @@ class Part:
     positions: tuple[int, ...]
     truncate: bool = False
     tries: int = 0
+    doubts: int = 0
 
     def split(self, size: int) -> list[Part]:
         """Return parts of at most `size` positions each."""
@@ -124,25 +144,40 @@ class Part:
 class Round:
     """One call of `embed`: works off parts until every position has a vector or a reason."""
 
-    def __init__(self, server: OllamaServer, pace: Pace, texts: list[str]) -> None:
+    def __init__(self, server: OllamaServer, pace: Pace, texts: list[str], heed: Callable[[], None]) -> None:
         self._server = server
+        self._heed = heed
         self._pace = pace
         self._texts = texts
         self._rows: dict[int, NDArray[np.float32]] = {}
         self._failed: dict[int, str] = {}
-        self._truncated = 0
+        self._truncated: set[int] = set()
         self._parts: list[Part] = []
+
+    def take_up(self, kept: dict[str, NDArray[np.float32]]) -> None:
+        """Take the vectors that an earlier attempt got, unless the model has changed since."""
+        for position, text in enumerate(self._texts):
+            row = kept.pop(text, None)
+            if row is not None and len(row) == self._server.dimension:
+                self._rows[position] = row
+
+    def answered(self, most: int) -> dict[str, NDArray[np.float32]]:
+        """Return at most so many vectors by their texts, those of cut texts aside: they would not be counted again."""
+        return {self._texts[i]: self._rows[i] for i in [*self._rows.keys() - self._truncated][: max(0, most)]}
 
     def run(self) -> Embedded:
         """Embed all texts. Raises when the server is at fault."""
-        long = tuple(i for i, text in enumerate(self._texts) if self._pace.too_long(text))
-        short = tuple(sorted(set(range(len(self._texts))) - set(long)))
+        waiting = [i for i in range(len(self._texts)) if i not in self._rows]
+        long = tuple(i for i in waiting if self._pace.too_long(self._texts[i]))
+        short = tuple(sorted(set(waiting) - set(long)))
         for position in long:
             self._texts[position] = self._pace.cut(self._texts[position])
         self._parts = [*Part(long, truncate=True).split(self._pace.size), *Part(short).split(self._pace.size)]
         while self._parts:
             self._send(self._parts.pop())
-        return Embedded(self._matrix(), self._failed, self._truncated)
+            if self._parts:
+                self._heed()
+        return Embedded(self._matrix(), self._failed, len(self._truncated))
 
     def _matrix(self) -> NDArray[np.float32]:
         vectors = np.zeros((len(self._texts), self._server.dimension or 0), np.float32)
@@ -152,7 +187,7 @@ class Round:
 
     def _send(self, part: Part) -> None:
         """Ask for one part, and store its vectors or see what its failure asks for."""
-        answer = self._server.ask([self._texts[i] for i in part.positions], truncate=part.truncate)
+        answer = self._server.ask([self._texts[i] for i in part.positions], self._heed, truncate=part.truncate)
         refusal = answer if isinstance(answer, Refusal) else self._accept(part, answer)
         if refusal is None:
             return
@@ -173,16 +208,17 @@ class Round:
         for position, row, fault in zip(part.positions, rows, faults, strict=True):
             if fault is None:
                 self._rows[position] = row / np.linalg.norm(row)
-                self._truncated += part.truncate
-            else:
-                self._failed[position] = fault
+                if part.truncate:
+                    self._truncated.add(position)
+            else:  # alone, it is asked for again before it is blamed
+                self._parts.append(replace(part, positions=(position,), tries=1))
         self._pace.took([] if part.truncate else [self._texts[i] for i in part.positions], len(rows))
         return None
 
     def _halve(self, part: Part, refusal: Refusal) -> None:
         """Send a request of several passages again in two: one of them is at fault, or they are too many."""
         if refusal.why not in (Why.TOO_LONG, Why.REJECTED):
-            self._server.check_health(refusal)
+            self._server.check_health(self._heed)
             self._pace.failed(len(part.positions))
         self._parts += part.split((len(part.positions) + 1) // 2)
 
@@ -201,10 +237,15 @@ class Round:
 
     def _blame(self, part: Part, refusal: Refusal) -> None:
         """Fail a passage that a healthy server cannot embed; what may pass the next time is tried again first."""
-        self._server.check_health(refusal)
-        if refusal.why is not Why.REJECTED and part.tries + 1 < SINGLE_TRIES:
-            self._parts.append(replace(part, tries=part.tries + 1))
-        elif refusal.why is Why.OVERLOADED:
-            raise self._server.given_up(refusal)
-        else:
+        if refusal.why is Why.REJECTED:
+            self._server.check_health(self._heed)
             self._failed[part.positions[0]] = refusal.text
+            return
+        steady = self._server.is_steady(self._heed)
+        part = replace(part, tries=part.tries + steady, doubts=part.doubts + (not steady))
+        if part.tries < TRIES[refusal.why] and part.doubts < DOUBTS:
+            self._parts.append(part)
+        elif steady and refusal.why is not Why.OVERLOADED:
+            self._failed[part.positions[0]] = refusal.text
+        else:
+            raise self._server.given_up(refusal)

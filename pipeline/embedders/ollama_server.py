@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -11,17 +12,21 @@ import httpx
 import numpy as np
 import ollama
 
-from pipeline.errors import DimensionChanged, EmbedderUnavailable, ModelMissing, ValidationError
+from pipeline.embedders.loop_thread import LoopThread
+from pipeline.embedders.ollama_clients import Clients
+from pipeline.embedders.transport import has_vanished, root_of
+from pipeline.errors import DimensionChanged, EmbedderUnavailable, ModelMissing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-CONNECT_TIMEOUT: Final = 5.0
+    Rows = list[NDArray[np.float32]]
+
 WITNESS: Final = "ready"
 WITNESS_PAUSES: Final = (0.0, 0.05, 0.2)
-LOOPBACK: Final = {f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")}
+PROBE_SECONDS: Final = 4.0
 PASSAGE_STATUSES: Final = frozenset({400, 413, 422})
 OVERLOAD_STATUSES: Final = frozenset({429, 503})
 SERVER_STATUSES: Final = 500
@@ -44,6 +49,10 @@ class Why(Enum):
     """A fault of the server, or of a passage that it cannot digest."""
 
 
+HOPELESS: Final = frozenset({Why.TIMEOUT, Why.REJECTED})
+"""What a server that refuses a harmless text for it need not be asked again at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why a request was not answered, and the server's words for it."""
@@ -53,7 +62,10 @@ class Refusal:
 
 
 class OllamaServer:
-    """A server and one of its models; remembers the dimension of the first answer and holds every later one to it."""
+    """A server and one of its models; remembers the dimension of the first answer and holds every later one to it.
+
+    `heed` is called several times a second while an answer is awaited; what it raises gives the request up.
+    """
 
     def __init__(self, host: str, model: str, *, timeout: float, keep_alive: str | None) -> None:
         self.host: Final = host
@@ -61,36 +73,35 @@ class OllamaServer:
         self.dimension: int | None = None
         self._timeout = timeout
         self._keep_alive = duration(keep_alive)
-        try:
-            self._client = ollama.Client(
-                host,
-                timeout=httpx.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT)),
-                mounts=LOOPBACK,  # a proxy from the environment cannot reach our own machine
-            )
-        except (ValueError, httpx.InvalidURL) as error:
-            message = f"OLLAMA_HOST is not an address: {host!r} ({error}); write it as http://host:11434"
-            raise ValidationError(message) from error
+        self._clients = Clients(host, timeout)
+        self._loop = LoopThread(self._clients.close)
 
     def close(self) -> None:
-        """Close the connections."""
-        self._client.close()  # type: ignore[no-untyped-call]
+        """Give up what is under way, and close the connections."""
+        self._loop.close()
 
-    def ask(self, texts: Sequence[str], *, truncate: bool) -> list[NDArray[np.float32]] | Refusal:
+    def ask(self, texts: Sequence[str], heed: Callable[[], None], *, truncate: bool) -> Rows | Refusal:
         """Send one request of n texts; return n vectors as the server gave them, or why it gave none.
 
-        Raises EmbedderUnavailable when no server is there, ModelMissing when it lacks the model.
+        Raises EmbedderUnavailable when no server is there, ModelMissing when it lacks the model; what `heed` raises.
         """
+        return self._loop.run(self._ask(texts, truncate=truncate), heed)
+
+    async def _ask(self, texts: Sequence[str], *, truncate: bool) -> Rows | Refusal:
         try:
-            answer = self._client.embed(self.model, texts, truncate=truncate, keep_alive=self._keep_alive)
+            async with self._clients.one() as client:
+                answer = await client.embed(self.model, texts, truncate=truncate, keep_alive=self._keep_alive)
             rows = [np.asarray(row, np.float32) for row in answer.embeddings]
         except ollama.ResponseError as error:
             return self._refusal(error.status_code, brief(error.error))
         except (ConnectionError, httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol) as error:
             raise self._away("cannot be reached") from error
-        except httpx.TimeoutException:
+        except (TimeoutError, httpx.TimeoutException):
             return Refusal(Why.TIMEOUT, f"no answer within {self._timeout:g} s")
         except httpx.HTTPError as error:
-            return Refusal(Why.BROKEN, f"the connection broke off: {error}")
+            if has_vanished(error):
+                raise self._away("has gone silent: its machine, or the network, is down") from error
+            return Refusal(Why.BROKEN, f"the connection broke off: {brief(root_of(error))}")
         except (ValueError, TypeError, AttributeError):  # what the client makes of an answer that is not Ollama's JSON
             return Refusal(Why.BROKEN, "the answer is not what Ollama answers")
         if len(rows) != len(texts):
@@ -114,24 +125,64 @@ class OllamaServer:
             raise ModelMissing(message)
         raise self._away(f"refuses every request ({status}: {text})")
 
-    def check_health(self, refusal: Refusal) -> None:
+    def check_health(self, heed: Callable[[], None]) -> None:
         """Return when the server embeds a harmless text: then it was the request that was at fault, not the server.
 
-        Raises EmbedderUnavailable with the refusal's reason, or DimensionChanged, when the server is at fault.
+        Raises EmbedderUnavailable with the reason, or DimensionChanged, when the server is at fault.
         """
+        self._witness(heed, enough=1)
+
+    def is_steady(self, heed: Callable[[], None]) -> bool:
+        """Return whether the server embeds a harmless text every time of several; raises when it never does, as above.
+
+        A server that fails at times is no witness against a passage.
+        """
+        return self._witness(heed, enough=len(WITNESS_PAUSES))
+
+    def _witness(self, heed: Callable[[], None], enough: int) -> bool:
+        """Ask for a harmless text until `enough` answers were right, or more are hopeless; return whether all were."""
+        right, last = 0, None
         for pause in WITNESS_PAUSES:
             time.sleep(pause)
-            answer = self.ask([WITNESS], truncate=True)
-            if not isinstance(answer, Refusal):
-                self._check_dimension(answer[0])
-                fault = self.fault_of(answer[0])
-                if fault is None:
-                    return
-                answer = Refusal(Why.BROKEN, fault)
-            refusal = answer
-            if answer.why in (Why.TIMEOUT, Why.REJECTED):
+            heed()
+            fault = self._fault_in(self.ask([WITNESS], heed, truncate=True))
+            right, last = right + (fault is None), fault or last
+            if right == enough or (fault is not None and fault.why in HOPELESS):
                 break
-        raise self.given_up(refusal)
+        if last is not None and not right:
+            raise self.given_up(last)
+        return last is None
+
+    def probe(self, heed: Callable[[], None]) -> None:
+        """Return when a server that was away embeds a harmless text again. Raises as `check_health` does.
+
+        It is asked anew every few seconds while it does not answer, so that a request that hangs hides no recovery. The
+        older requests stay: giving them up would make the server stop loading its model.
+        """
+        fault = self._fault_in(self._loop.run(self._first_answer(), heed))
+        if fault is not None:
+            raise self.given_up(fault)
+
+    async def _first_answer(self) -> Rows | Refusal:
+        asked: list[asyncio.Task[Rows | Refusal]] = []
+        try:
+            while True:
+                asked.append(asyncio.create_task(self._ask([WITNESS], truncate=True)))
+                done, _ = await asyncio.wait(asked, timeout=PROBE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                if done:
+                    return done.pop().result()
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+
+    def _fault_in(self, answer: Rows | Refusal) -> Refusal | None:
+        """Return what is wrong with the answer to a harmless text. Raises DimensionChanged."""
+        if isinstance(answer, Refusal):
+            return answer
+        self._check_dimension(answer[0])
+        fault = self.fault_of(answer[0])
+        return None if fault is None else Refusal(Why.BROKEN, fault)
 
     def _check_dimension(self, row: NDArray[np.float32]) -> None:
         """Raise DimensionChanged when a harmless text has another dimension than before."""

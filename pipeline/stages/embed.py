@@ -77,7 +77,7 @@ def embed(bench: Workbench, subject: str, delivery: Delivery) -> EmbedReport:
     for request in requests(missing.items(), embedder.batch_size):
         heed()
         begun = time.monotonic()
-        answer = embedder.embed([passage for _, passage in request])
+        answer = embedder.embed([passage for _, passage in request], heed)
         _keep(bench, request, answer, account, time.monotonic() - begun)
     failed = _hand_on(bench, batch, account, delivery, started)
     return EmbedReport(
