@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Protocol, cast
+import traceback
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from threading import get_ident
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import structlog
-from dramatiq.middleware import CurrentMessage
+from dramatiq.middleware import CurrentMessage, TimeLimit
 from dramatiq.middleware.threading import Interrupt
+from dramatiq.middleware.time_limit import TimeLimitExceeded
 
-from pipeline.errors import LeaseLost
+from actors import watching
+from actors.watching import Deadlines, time_limits
+from pipeline.errors import FileAtFault, LeaseLost
 from pipeline.stages import mend
 from pipeline.states import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
 
     from _typeshed import DataclassInstance
 
     from actors.lease import LeasedMessage
     from pipeline.stages.delivery import Delivery
     from pipeline.stages.workbench import Workbench
+
+MENDING_SECONDS: Final = 60.0
+BATCH_LIMITS: Final = (Stage.CHUNK, Stage.WRITE)
+"""The stages whose limit follows from PENSTOCK_BATCH_TIMEOUT_SECONDS."""
 
 log = structlog.get_logger("penstock")
 
@@ -33,16 +44,49 @@ class StageFunction(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Watch:
+    """Bounds each message (R17): `interrupter` raises in its thread, and the parent sees its deadline pass later."""
+
+    limits: Mapping[Stage, float] = field(default_factory=partial(time_limits, 30.0))
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    interrupter: TimeLimit = field(default_factory=TimeLimit)
+
+    @contextmanager
+    def over(self, stage: Stage) -> Iterator[Callable[[], None]]:
+        """Watch over the calling thread; yields what starts its time anew, to be called at each sign of progress."""
+        renew = partial(self.begin, stage, self.limits[stage])
+        renew()
+        try:
+            yield renew
+        finally:
+            self.deadlines.end()
+
+    def begin(self, stage: Stage, seconds: float) -> None:
+        """Give the calling thread so many seconds from now on."""
+        self.interrupter.manager.add_timeout(get_ident(), seconds * 1_000)
+        self.deadlines.begin(stage, seconds + watching.GRACE_SECONDS)
+
+    def exceeded(self, stage: Stage) -> TimeoutError:
+        """Return what a user is told when a stage took too long."""
+        advice = "; PENSTOCK_BATCH_TIMEOUT_SECONDS sets the limit" if stage in BATCH_LIMITS else ""
+        return TimeoutError(f"stage {stage} took longer than {self.limits[stage]:g} s{advice}")
+
+
+@dataclass(frozen=True, slots=True)
 class Runtime:
-    """The workbench of this process, for its actors."""
+    """The workbench of this process, for its actors; `retire` asks the process to end once its messages are settled."""
 
     bench: Workbench
+    watch: Watch = field(default_factory=Watch)
+    retire: Callable[[], None] = lambda: None
 
     def perform(self, stage: Stage, work: StageFunction, subject: str) -> None:
         """Run a stage on the current message; whatever it raises is mended and the message settled."""
         message = cast("LeasedMessage", CurrentMessage.get_current_message())
         about: dict[str, object] = {"job_id": subject} if stage is Stage.SCAN else {"batch_id": int(subject)}
-        with structlog.contextvars.bound_contextvars(stage=str(stage), deliveries=message.deliveries, **about):
+        context = {"stage": str(stage), "deliveries": message.deliveries, **about}
+        with structlog.contextvars.bound_contextvars(**context), self.watch.over(stage) as renew:
+            message.on_progress = renew
             self._guarded(stage, lambda: self._run(stage, work, subject, message), subject, message)
 
     def _run(self, stage: Stage, work: StageFunction, subject: str, message: LeasedMessage) -> None:
@@ -58,6 +102,27 @@ class Runtime:
         except LeaseLost as error:
             log.warning("lease.lost", reason=str(error))
         except (Exception, Interrupt) as error:  # noqa: BLE001 - whatever a file does to a parser must not end the job
-            mended = mend.mend(self.bench, stage, subject, message, error)
+            self.watch.begin(stage, MENDING_SECONDS)
+            told = self._told(stage, error)
+            mended = mend.mend(self.bench, stage, subject, message, told)
             say = log.info if mended.action == "dropped" else log.warning
-            say("batch.mended", action=mended.action, reason=mended.reason, error_type=type(error).__name__)
+            say("batch.mended", action=mended.action, reason=mended.reason, error_type=type(told).__name__)
+
+    def _told(self, stage: Stage, error: BaseException) -> BaseException:
+        """Return an error with words for a user in it, where Dramatiq and Python have none."""
+        if isinstance(error, FileAtFault):
+            return FileAtFault(error.index, self._told(stage, error.cause))
+        if isinstance(error, TimeLimitExceeded):
+            return self.watch.exceeded(stage)
+        if isinstance(error, MemoryError):
+            self._make_room(error)
+            return MemoryError(f"stage {stage} needs more memory than PENSTOCK_WORKER_MEMORY_MB allows")
+        return error
+
+    def _make_room(self, error: MemoryError) -> None:
+        """Drop what the stage had piled up, which the traceback keeps alive, and have the process replaced.
+
+        Much of the memory does not go back to the system, so the next batch would suffer for this one.
+        """
+        traceback.clear_frames(error.__traceback__)
+        self.retire()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import dramatiq
 
@@ -13,13 +13,10 @@ if TYPE_CHECKING:
     from actors.broker import LeaseBroker
     from actors.runtime import Runtime
 
-TIME_LIMIT: Final = 3_600_000
-"""Milliseconds after which a scan is given up and tried again (R17)."""
-
 
 def declare(broker: LeaseBroker, runtime: Runtime) -> None:
     """Declare the actor on a broker."""
 
-    @dramatiq.actor(broker=broker, actor_name=Stage.SCAN, queue_name=Stage.SCAN, time_limit=TIME_LIMIT)
+    @dramatiq.actor(broker=broker, actor_name=Stage.SCAN, queue_name=Stage.SCAN)
     def scanner(job_id: str) -> None:
         runtime.perform(Stage.SCAN, scan, job_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import dramatiq
 
@@ -13,13 +13,10 @@ if TYPE_CHECKING:
     from actors.broker import LeaseBroker
     from actors.runtime import Runtime
 
-TIME_LIMIT: Final = 300_000
-"""Milliseconds after which a batch is given up and tried again (R17)."""
-
 
 def declare(broker: LeaseBroker, runtime: Runtime) -> None:
     """Declare the actor on a broker."""
 
-    @dramatiq.actor(broker=broker, actor_name=Stage.WRITE, queue_name=Stage.WRITE, time_limit=TIME_LIMIT)
+    @dramatiq.actor(broker=broker, actor_name=Stage.WRITE, queue_name=Stage.WRITE)
     def writer(batch_id: str) -> None:
         runtime.perform(Stage.WRITE, write, batch_id)

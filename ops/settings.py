@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 GIGABYTE: Final = 1024**3
 MEGABYTE: Final = 1_000_000
+LEAST_MEMORY: Final = 256
+"""Megabytes below which a worker process cannot even begin."""
 
 
 def default_home() -> Path:
@@ -61,6 +63,13 @@ def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
+def _enough_memory(megabytes: int) -> int:
+    if 0 < megabytes < LEAST_MEMORY:
+        message = f"it should be 0 (no bound) or at least {LEAST_MEMORY}"
+        raise ValueError(message)
+    return megabytes
+
+
 Folder = Annotated[Path, AfterValidator(_folder)]
 Roots = Annotated[tuple[Annotated[Path, AfterValidator(_absolute)], ...], NoDecode, BeforeValidator(_split)]
 DatabaseUrl = Annotated[str, AfterValidator(_postgresql)]
@@ -69,6 +78,7 @@ LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], B
 Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 AmountOrOff = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Memory = Annotated[int, Field(ge=0), AfterValidator(_enough_memory)]
 
 
 class Settings(BaseSettings):
@@ -97,6 +107,8 @@ class Settings(BaseSettings):
     blocked_timeout_seconds: AmountOrOff = 0
     job_status_retention_days: AmountOrOff = 7
     job_window: Count = 16
+    penstock_batch_timeout_seconds: Amount = 30
+    penstock_worker_memory_mb: Memory = 2_048
     penstock_idle_seconds: AmountOrOff = 600
 
     penstock_log_level: LogLevel = "INFO"

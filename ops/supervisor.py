@@ -12,6 +12,7 @@ import time
 from typing import IO, TYPE_CHECKING, Final
 
 from ops import logs, worker
+from ops.keeper import kept_server
 from ops.processes import Group
 from pipeline.errors import DatabaseError, PenstockError
 from pipeline.states import Stage
@@ -130,15 +131,26 @@ def run(settings: Settings) -> int:
                 return 0
             url = open_database(settings)
             worker.preload()
-            idle = Idle(url, settings.penstock_idle_seconds)
-            group = Group(worker.plan(settings, url, places(settings)))
-            group.run(until=idle.expired)
+            idle = _supervise(settings, url)
         # The lock is free: a submission from now on starts a supervisor; one from just before is ours to serve.
         if not idle.over or not idle.active():
             break
     if idle.over:
         _stop_server(settings, url)
     return 0
+
+
+def _supervise(settings: Settings, url: str) -> Idle:
+    """Keep the workers alive, and the server where it is ours, until told to end or idle; returns which it was."""
+    idle = Idle(url, settings.penstock_idle_seconds)
+    with kept_server(settings) as tend_server:
+
+        def over() -> bool:
+            tend_server()
+            return idle.expired()
+
+        Group(worker.plan(settings, url, places(settings))).run(until=over)
+    return idle
 
 
 def places(settings: Settings) -> list[tuple[tuple[Stage, ...], int]]:

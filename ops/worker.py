@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
+import threading
 from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING, Final
+from uuid import uuid4
+
+import structlog
 
 from ops import logs
-from ops.processes import Child, Group
+from ops.processes import Child, Group, flush
+from ops.settings import MEGABYTE
 from pipeline.states import Stage
 
 if TYPE_CHECKING:
@@ -20,8 +26,13 @@ if TYPE_CHECKING:
     from pipeline.stages.workbench import Workbench
 
 ORPHAN_CHECK: Final = 1.0
+ENROL_CHECK: Final = 0.05
+ALIVE_SECONDS: Final = 60.0
+"""How long the process may stand still beyond what a file's native code may hold it up."""
 DRAIN_ORDER: Final = (Stage.WRITE, Stage.EMBED, Stage.CHUNK, Stage.SCAN)
 """Later stages first, so that what is in flight drains."""
+
+log = structlog.get_logger("penstock")
 
 
 def run(settings: Settings, stages: Sequence[Stage], processes: int, threads: int) -> int:
@@ -38,7 +49,8 @@ def plan(settings: Settings, url: str, places: Sequence[tuple[tuple[Stage, ...],
     """Return a child for every (stages, threads)."""
     parent = os.getpid()
     return [
-        Child("+".join(stages), partial(serve, settings, url, stages, threads, parent)) for stages, threads in places
+        Child("+".join(stages), partial(serve, settings, url, stages, threads, parent), threads)
+        for stages, threads in places
     ]
 
 
@@ -55,7 +67,7 @@ def preload() -> None:
     import actors.writer  # noqa: F401 - imported for the children
 
 
-def serve(settings: Settings, url: str, stages: tuple[Stage, ...], threads: int, parent: int) -> int:
+def serve(settings: Settings, url: str, stages: tuple[Stage, ...], threads: int, parent: int, place: Child) -> int:
     """Be a worker process until SIGTERM, or until the parent is gone; a batch under way is finished first."""
     from dramatiq import Worker
 
@@ -64,14 +76,22 @@ def serve(settings: Settings, url: str, stages: tuple[Stage, ...], threads: int,
     ended = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    bench, broker = equip(settings, url, stages, threads)
+    bound_memory(settings.penstock_worker_memory_mb)
+    threading.excepthook = partial(leave_with_thread, ended)
+    bench, broker = equip(settings, url, stages, threads, place, ended)
+    broker.emit_after("process_boot")  # as Dramatiq's own runner does: the time limits begin to be watched
     worker = Worker(broker, queues=set(map(str, stages)), worker_threads=threads)
     worker.start()
     caretaker = Caretaker(broker, bench, settings.job_status_retention_days)
     caretaker.start()
-    while not ended.wait(ORPHAN_CHECK):
-        if os.getppid() != parent:
+    patience = ALIVE_SECONDS + settings.penstock_batch_timeout_seconds
+    while os.getppid() == parent:
+        place.deadlines.live(patience)
+        if broker.worker_id:
+            place.deadlines.enrol()
+        if ended.wait(ORPHAN_CHECK if place.deadlines.enrolled else ENROL_CHECK):
             break
+    place.deadlines.rest()
     caretaker.end()
     worker.stop()
     broker.close()
@@ -79,22 +99,56 @@ def serve(settings: Settings, url: str, stages: tuple[Stage, ...], threads: int,
     return 0
 
 
-def equip(settings: Settings, url: str, stages: tuple[Stage, ...], threads: int) -> tuple[Workbench, LeaseBroker]:
+def bound_memory(megabytes: int) -> None:
+    """Bound the memory of this process (0: not at all), so that a file that wants too much fails and nothing else.
+
+    The bound is on what it allocates for itself, stacks of threads included. Only Linux keeps it.
+    """
+    if megabytes:
+        _, most = resource.getrlimit(resource.RLIMIT_DATA)
+        bound = megabytes * MEGABYTE
+        resource.setrlimit(resource.RLIMIT_DATA, (bound if most == resource.RLIM_INFINITY else min(bound, most), most))
+
+
+def leave_with_thread(ended: Event, crash: threading.ExceptHookArgs) -> None:
+    """End the process with a thread that crashed: without it, it would look alive and do nothing."""
+    if ended.is_set():
+        return
+    name = crash.thread.name if crash.thread else ""
+    error = crash.exc_value
+    log.critical("worker.crashed", thread=name, exc_info=(crash.exc_type, error, crash.exc_traceback))
+    flush()
+    os._exit(1)
+
+
+def equip(
+    settings: Settings, url: str, stages: tuple[Stage, ...], threads: int, place: Child, ended: Event
+) -> tuple[Workbench, LeaseBroker]:
     """Return the workbench and the broker of this process, its actors declared."""
     from dramatiq.middleware import CurrentMessage, TimeLimit
 
     from actors import chunker, embedder, scanner, writer
     from actors.broker import LeaseBroker
-    from actors.runtime import Runtime
+    from actors.runtime import Runtime, Watch
+    from actors.watching import time_limits
     from ops.office import embedder_for
     from pipeline.stages.workbench import Workbench
     from pipeline.store.engine import connect
 
-    engine = connect(url, pool_size=threads + 2, application_name="penstock " + "+".join(stages))
+    session = f"penstock {'+'.join(stages)} {uuid4().hex[:12]}"  # of this process alone: the caretaker ends it by name
+    engine = connect(url, pool_size=threads + 2, application_name=session)
     bench = Workbench(engine, settings.limits(), embedder_for(settings))
     order = [stage for stage in DRAIN_ORDER if stage in stages]
-    broker = LeaseBroker(engine, stages=order, threads=threads, middleware=[TimeLimit(), CurrentMessage()])
-    runtime = Runtime(bench)
+    interrupter = TimeLimit(interval=min(1_000, round(250 * settings.penstock_batch_timeout_seconds)))
+    broker = LeaseBroker(
+        engine,
+        stages=order,
+        threads=threads,
+        replaces=place.replaces,
+        middleware=[interrupter, CurrentMessage()],
+    )
+    watch = Watch(time_limits(settings.penstock_batch_timeout_seconds), place.deadlines, interrupter)
+    runtime = Runtime(bench, watch, ended.set)
     for doorman in (scanner, chunker, embedder, writer):
         doorman.declare(broker, runtime)
     return bench, broker

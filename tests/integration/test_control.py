@@ -144,7 +144,7 @@ def test_a_cancel_ends_a_scan_while_it_lists(driver: Driver, root: Path, monkeyp
     job_id = submit(driver, root)
     message = driver.claim(Stage.SCAN)
     assert message is not None
-    asked = []
+    asked: list[object] = []
 
     def cancelling(heed: workbench.Heed) -> None:
         asked.append(heed)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from dramatiq.middleware import CurrentMessage
+from dramatiq.middleware.time_limit import TimeLimitExceeded
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from actors.broker import LeaseBroker
-from actors.runtime import Runtime
+from actors.runtime import Runtime, Watch
+from actors.watching import GRACE_SECONDS, time_limits
 from pipeline import jobs
-from pipeline.errors import BatchMoved, LeaseLost
+from pipeline.errors import BatchMoved, FileAtFault, LeaseLost
 from pipeline.records import JobRequest
-from pipeline.stages.chunk import chunk
+from pipeline.stages.chunk import ChunkReport, chunk
 from pipeline.states import Stage
 from pipeline.store import workers
+from tests.acceptance.working import eventually
 from tests.driving import SMALL, Driver
 from tests.repositories import write
 
@@ -51,7 +55,13 @@ def raising(error: BaseException) -> StageFunction:
     return work
 
 
-def perform(driver: Driver, work: StageFunction, *, deaths: int = 0) -> MutableMapping[str, object]:
+class Pile:
+    """Something large that a stage builds."""
+
+
+def perform(
+    driver: Driver, work: StageFunction, *, deaths: int = 0, runtime: Runtime | None = None
+) -> MutableMapping[str, object]:
     """Have the runtime work on the chunk message as Dramatiq does, and return the one line that it logs."""
     message = driver.claim(Stage.CHUNK)
     assert message is not None
@@ -60,7 +70,7 @@ def perform(driver: Driver, work: StageFunction, *, deaths: int = 0) -> MutableM
     current.before_process_message(broker, message)
     try:
         with capture_logs(processors=[merge_contextvars]) as lines:
-            Runtime(driver.bench).perform(Stage.CHUNK, work, str(message.args[0]))
+            (runtime or Runtime(driver.bench)).perform(Stage.CHUNK, work, str(message.args[0]))
     finally:
         current.after_process_message(broker, message)
     (line,) = lines
@@ -103,3 +113,63 @@ def test_a_batch_delivered_too_often_is_not_worked_on(driver: Driver) -> None:
     line = perform(driver, raising(AssertionError("it was worked on")), deaths=SMALL.max_failures)
     assert (line["event"], line["action"]) == ("batch.mended", "split")
     assert line["reason"] == "its worker process crashed or hung at stage chunk, 3 times in a row"
+
+
+def test_a_time_limit_is_told_in_words(driver: Driver) -> None:
+    """Dramatiq's exception has none; the user reads the stage, the limit and the setting (R17)."""
+    line = perform(driver, raising(TimeLimitExceeded()))
+    expected = "TimeoutError: stage chunk took longer than 30 s; PENSTOCK_BATCH_TIMEOUT_SECONDS sets the limit"
+    assert (line["action"], line["reason"]) == ("again in 0.2 s", expected)
+
+
+def test_the_file_at_fault_keeps_its_place(driver: Driver) -> None:
+    """The words are of the cause, the file is still the one to be cut out (R34)."""
+    line = perform(driver, raising(FileAtFault(1, TimeLimitExceeded())))
+    assert line["action"] == "split"
+    assert str(line["reason"]).startswith("TimeoutError: stage chunk took longer than 30 s")
+
+
+def test_a_worker_without_memory_makes_room_and_retires(driver: Driver) -> None:
+    """What the stage had piled up is dropped before the message is mended, and the process is replaced (R34)."""
+    piles: list[weakref.ref[Pile]] = []
+    retired: list[bool] = []
+
+    def hoard(bench: Workbench, subject: str, delivery: Delivery) -> NoReturn:
+        del bench, subject, delivery
+        pile = Pile()
+        piles.append(weakref.ref(pile))
+        raise MemoryError
+
+    def retire() -> None:
+        retired.append(piles[0]() is None)
+
+    line = perform(driver, hoard, runtime=Runtime(driver.bench, retire=retire))
+    assert line["reason"] == "MemoryError: stage chunk needs more memory than PENSTOCK_WORKER_MEMORY_MB allows"
+    assert retired == [True], "the pile was gone when it retired"
+
+
+def test_every_sign_of_progress_begins_the_time_anew(driver: Driver) -> None:
+    """The deadline that the parent watches moves with each commit, and is gone when the message is settled (R17)."""
+    watch = Watch()
+    late: list[bool] = []
+
+    def work(bench: Workbench, subject: str, delivery: Delivery) -> ChunkReport:
+        watch.begin(Stage.CHUNK, -GRACE_SECONDS)
+        overdue = eventually(watch.deadlines.overdue, patience=20)
+        assert overdue is not None
+        assert overdue.stage == Stage.CHUNK
+        with bench.engine.begin() as connection:
+            delivery.progressed(connection)
+        late.append(watch.deadlines.overdue() is not None)
+        return chunk(bench, subject, delivery)
+
+    perform(driver, work, runtime=Runtime(driver.bench, watch))
+    assert late == [False]
+    assert watch.deadlines.overdue() is None
+
+
+def test_every_stage_has_its_time_limit() -> None:
+    """The setting bounds the work on files; what waits for others has limits of its own (R17)."""
+    limits = time_limits(10)
+    assert limits.keys() == set(Stage)
+    assert (limits[Stage.CHUNK], limits[Stage.WRITE]) == (10, 40)
