@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from sqlalchemy import text
@@ -36,6 +36,10 @@ UPDATE penstock.indexing_jobs SET status = :status, paused_at = now(), blocked_s
     finished_at = CASE WHEN :status IN ('cancelled', 'completed', 'failed') THEN now() END,
     progress_percentage = CASE WHEN :status = 'completed' THEN 100 ELSE 50 END
 """)
+REASONS: Final[dict[JobStatus, dict[str, Any]]] = {
+    JobStatus.FAILED: {"error_message": "broken"},
+    JobStatus.BLOCKED: {"blocked_reason": "away"},
+}
 ROWS: Final = text("""
 SELECT (SELECT jsonb_agg(to_jsonb(j)) FROM penstock.indexing_jobs j),
     (SELECT jsonb_agg(to_jsonb(b) ORDER BY b.id) FROM penstock.batches b),
@@ -78,8 +82,7 @@ def test_a_job_moves_as_drawn_and_no_other_way(
     job_id = submit(driver, root)
     with driver.engine.begin() as connection:
         connection.execute(SET_STATE, {"status": source})
-        reasons = {JobStatus.FAILED: {"error_message": "broken"}, JobStatus.BLOCKED: {"blocked_reason": "away"}}
-        moved = job_store.move(connection, job_id, target, f"to {target}", **reasons.get(target, {}))
+        moved = job_store.move(connection, job_id, target, f"to {target}", **REASONS.get(target, {}))
         assert moved == ((source, target) in MOVES)
         assert connection.execute(STATE).scalar_one() == (target if moved else source)
         assert events.count(connection, job_id, f"to {target}") == moved
@@ -93,8 +96,11 @@ def test_a_slow_request_is_given_up(
     monkeypatch.setattr(workbench, "HEED_SECONDS", 0.0)
     job_id = submit(driver, root)
     driver.drain(Stage.SCAN, Stage.CHUNK)
-    embedder = WilfulEmbedder(before=lambda _passages: control(driver.office, job_id) and None)
-    driver.embedder = embedder
+
+    def before(_passages: object) -> None:
+        control(driver.office, job_id)
+
+    driver.embedder = WilfulEmbedder(before=before)
     message = driver.claim(Stage.EMBED)
     assert message is not None
     driver.work(message)
@@ -122,7 +128,8 @@ def test_a_cancel_during_the_last_transaction_undoes_it(driver: Driver, root: Pa
     driver.drain(*order[: order.index(stage)])
     message = driver.claim(stage)
     assert message is not None
-    late, cancelled = Late(message.lease), []
+    late = Late(message.lease)
+    cancelled: list[object] = []
 
     def cancel() -> None:
         if not cancelled:
