@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 from sqlalchemy import text
 
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from numpy.typing import NDArray
     from sqlalchemy import Engine
 
 CHUNKS: Final = text("""
@@ -16,6 +18,12 @@ SELECT f.path, c.ordinal, c.start_line, c.end_line, c.symbol, c.content, encode(
 FROM penstock.chunks c JOIN penstock.files f ON f.id = c.file_id JOIN penstock.repositories r ON r.id = f.repository_id
 WHERE CAST(:root AS text) IS NULL OR r.root_path = :root
 ORDER BY r.root_path, f.path, c.ordinal
+""")
+
+VECTORS: Final = text("""
+SELECT f.path, c.ordinal, c.embedding
+FROM penstock.chunks c JOIN penstock.files f ON f.id = c.file_id JOIN penstock.repositories r ON r.id = f.repository_id
+WHERE r.root_path = :root ORDER BY f.path, c.ordinal
 """)
 
 LEFTOVERS: Final = text("""
@@ -54,6 +62,13 @@ def chunk_set(engine: Engine, root: str | None = None) -> list[tuple[object, ...
     """Return the index of a repository (or of all) as comparable rows: path, ordinal, lines, symbol, text and hash."""
     with engine.connect() as connection:
         return [tuple(row) for row in connection.execute(CHUNKS, {"root": root})]
+
+
+def vectors(engine: Engine, root: str) -> dict[tuple[str, int], NDArray[np.float32]]:
+    """Return the vectors of a repository's chunks by path and ordinal, each of its model's dimension."""
+    with engine.connect() as connection:
+        rows = connection.execute(VECTORS, {"root": root})
+        return {(path, ordinal): np.asarray(embedding.to_numpy(), np.float32) for path, ordinal, embedding in rows}
 
 
 def leftovers(engine: Engine) -> dict[str, int]:

@@ -9,20 +9,29 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
+from uuid import UUID
 
+import psutil
 import pytest
 
 from ops import postgres
 from ops.cli.exits import Exit
+from ops.cluster import Cluster
+from pipeline import jobs
+from pipeline.errors import DatabaseError
 from pipeline.records import Job, SearchResults
-from pipeline.states import JobStatus
+from pipeline.states import TERMINAL, JobStatus
+from pipeline.store.engine import connect
 from tests.acceptance.working import PENSTOCK, alive, eventually
 from tests.repositories import add_oddities, add_symlink_loop, generate, git, listed_by_git, repository
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from sqlalchemy import Engine
+
+T = TypeVar("T")
 SOURCE: Final = {
     "retries.py": (
         'def delay_before_retry(attempt):\n    """Seconds to wait before an attempt is made again."""\n'
@@ -30,6 +39,7 @@ SOURCE: Final = {
     ),
     "brewing.md": "# A brewery\n\nHow beer is made: malt, hops, yeast and water.\n",
 }
+FILES: Final = 1_500
 
 
 class Newcomer:
@@ -66,6 +76,59 @@ class Newcomer:
     def index(self, root: Path, *options: str) -> Job:
         """Index a repository in the foreground and return its job."""
         return Job.model_validate_json(self.run("index", str(root), "--json", *options))
+
+    def begin(self, root: Path) -> UUID:
+        """Submit a repository of FILES files and return the job's id once it is being worked on."""
+        generate(root, FILES)
+        begun = json.loads(self.run("index", str(root), "--background", "--json"))
+        job_id = UUID(begun["job_id"])
+        eventually(lambda: (job := self.job(job_id)) and job.files_indexed)
+        return job_id
+
+    def ask(self, question: Callable[[Engine], T]) -> T | None:
+        """Ask the database without a command that would start what is down; None when the server does not answer."""
+        engine = connect(Cluster(self.home.resolve()).url, pool_size=1)
+        try:
+            return question(engine)
+        except DatabaseError:
+            return None
+        finally:
+            engine.dispose()
+
+    def job(self, job_id: UUID) -> Job | None:
+        """Return a job; None when the server does not answer."""
+        return self.ask(lambda engine: jobs.status(engine, job_id))
+
+    def finished(self, job_id: UUID) -> Job:
+        """Wait for the end of a job and return it."""
+        job = eventually(lambda: job if (job := self.job(job_id)) and job.status in TERMINAL else None)
+        assert job is not None
+        return job
+
+    def workers(self) -> set[int]:
+        """Return the worker processes that count as alive."""
+        return {worker.pid for worker in self.ask(jobs.online) or ()}
+
+    def supervisor(self) -> int:
+        """Return the pid of the supervisor."""
+        return int((self.home / "supervisor.lock").read_text())
+
+    def server(self) -> int:
+        """Return the pid of the embedded server."""
+        return int((self.home / "postgres" / "postmaster.pid").read_text().split()[0])
+
+    def owns(self, process: psutil.Process) -> bool:
+        """Tell whether a process is a server of this home, or one that starts it."""
+        return any(str(self.home) in word for word in process.info["cmdline"] or ())
+
+    def lines(self) -> list[dict[str, object]]:
+        """Return what the supervisor and its workers logged."""
+        printed = (self.home / "workers.log").read_text()
+        return [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+
+    def events(self) -> set[object]:
+        """Return the names of the events that were logged."""
+        return {line["event"] for line in self.lines()}
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +196,62 @@ def test_a_job_goes_on_when_everything_was_killed(newcomer: Newcomer, tmp_path: 
     job = newcomer.index(root)
     assert str(job.job_id) == begun["job_id"], "the job ended before it could be disturbed"
     assert (job.status, job.files_indexed) == (JobStatus.COMPLETED, 3_000)
+
+
+def test_a_killed_server_comes_back_without_a_command(newcomer: Newcomer, tmp_path: Path) -> None:
+    """kill -9 of PostgreSQL under a running job: the supervisor starts it again, and the job completes (R33)."""
+    job_id = newcomer.begin(tmp_path / "crashed")
+    killed = newcomer.server()
+    os.kill(killed, signal.SIGKILL)
+    job = newcomer.finished(job_id)
+    assert (job.status, job.files_indexed) == (JobStatus.COMPLETED, FILES)
+    assert newcomer.server() != killed
+    assert {"server.died", "server.started"} <= newcomer.events()
+
+
+def test_a_killed_worker_is_replaced_under_its_supervisor(newcomer: Newcomer, tmp_path: Path) -> None:
+    """kill -9 of every worker process of a running job: others take their places, and the job completes (R33)."""
+    job_id = newcomer.begin(tmp_path / "orphaned")
+    workers = newcomer.workers()
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+    job = newcomer.job(job_id)
+    assert job is not None
+    assert job.status == JobStatus.RUNNING, "the job ended before it could be disturbed"
+    job = newcomer.finished(job_id)
+    assert (job.status, job.files_indexed) == (JobStatus.COMPLETED, FILES)
+    eventually(lambda: len(newcomer.workers() - workers) == len(workers))
+
+
+def test_a_server_that_cannot_start_is_tried_again(newcomer: Newcomer, tmp_path: Path) -> None:
+    """The log says why it cannot; the supervisor stays, and the job completes once the fault is mended (R33)."""
+    job_id = newcomer.begin(tmp_path / "broken")
+    supervisor = newcomer.supervisor()
+    configuration = newcomer.home / "postgres" / "postgresql.auto.conf"
+    sound = configuration.read_text()
+    with configuration.open("a") as file:
+        file.write("this is no setting\n")
+    os.kill(newcomer.server(), signal.SIGKILL)
+    eventually(lambda: "server.refused" in newcomer.events())
+    configuration.write_text(sound)
+    job = newcomer.finished(job_id)
+    assert (job.status, job.files_indexed) == (JobStatus.COMPLETED, FILES)
+    assert newcomer.supervisor() == supervisor
+    (refusal, *_) = [line for line in newcomer.lines() if line["event"] == "server.refused"]
+    assert 'configuration file "postgresql.auto.conf" contains errors' in str(refusal["reason"])
+
+
+def test_nobody_starts_a_server_that_was_stopped(newcomer: Newcomer, tmp_path: Path) -> None:
+    """`penstock down` wins, also when the supervisor was about to start a server that had died."""
+    job_id = newcomer.begin(tmp_path / "stopped")
+    supervisor, server = newcomer.supervisor(), newcomer.server()
+    os.kill(server, signal.SIGKILL)
+    newcomer.run("down")
+    eventually(lambda: not alive(supervisor))
+    assert not postgres.running(newcomer.home)
+    assert not [process for process in psutil.process_iter(["cmdline"]) if newcomer.owns(process)]
+    newcomer.run("up")
+    assert newcomer.finished(job_id).files_indexed == FILES
 
 
 def test_what_nobody_needs_leaves_and_comes_back(tmp_path: Path) -> None:

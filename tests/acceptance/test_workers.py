@@ -7,6 +7,7 @@ import signal
 import time
 from typing import TYPE_CHECKING, Final
 
+import psutil
 import pytest
 from sqlalchemy import text
 
@@ -95,6 +96,16 @@ def test_a_worker_that_dies_is_started_again(system: System, tmp_path: Path) -> 
     eventually(lambda: len(pids(system) - first) == len(Stage), patience=15)
     root = write(tmp_path / "shop", {"a.py": "x = 1\n"})
     assert system.finished(system.submit(root), patience=20).files_indexed == 1
+
+
+def test_a_worker_may_not_take_all_memory(system: System) -> None:
+    """Each process is bounded by PENSTOCK_WORKER_MEMORY_MB, which a user may turn off (R70)."""
+    system.start(Stage.CHUNK)
+    system.environment = {**system.environment, "PENSTOCK_WORKER_MEMORY_MB": "0"}
+    system.start(Stage.WRITE)
+    workers = eventually(lambda: found if len(found := jobs.online(system.engine)) == 2 else ())
+    bounds = {worker.stages: psutil.Process(worker.pid).rlimit(psutil.RLIMIT_DATA)[0] for worker in workers}
+    assert bounds == {("chunk",): 2_048_000_000, ("write",): psutil.RLIM_INFINITY}
 
 
 def test_a_worker_without_its_group_leaves_by_itself(system: System) -> None:
