@@ -12,7 +12,6 @@ import structlog
 from pipeline import jobs
 from pipeline.stages import mend
 from pipeline.store import events
-from pipeline.store.engine import redoable
 
 if TYPE_CHECKING:
     from actors.broker import LeaseBroker
@@ -55,18 +54,18 @@ class Caretaker(Thread):
         self._tell()
         jobs.sweep(self._bench, self._broker)
         if monotonic() - self._tidied_at > TIDY_SECONDS:
-            with redoable(self._bench.engine) as connection:
+            with self._bench.engine.begin() as connection:
                 jobs.tidy(connection)
             self._tidied_at = monotonic()
         if monotonic() - self._cleaned_at > RETENTION_SECONDS:
-            with redoable(self._bench.engine) as connection:
+            with self._bench.engine.begin() as connection:
                 deleted = jobs.expire(connection, self._retention_days)
             self._cleaned_at = monotonic()
             log.info("retention.applied", jobs_deleted=deleted)
 
     def _tell(self) -> None:
         """Log what happened to jobs, whoever did it, at least once (R64)."""
-        with redoable(self._bench.engine) as connection:
+        with self._bench.engine.begin() as connection:
             for event in events.take_untold(connection, MOST_EVENTS):
                 about = {"job_id": str(event.job_id), "repo_path": event.repo_path, "at": event.at.isoformat()}
                 log.info(f"job.{event.type}", **{**event.detail, **about})

@@ -182,6 +182,8 @@ class Idle:
 
     def active(self) -> bool:
         """Return whether a job may need a worker; a server that does not answer is no reason to leave."""
+        from sqlalchemy.exc import SQLAlchemyError
+
         from pipeline.store import jobs
         from pipeline.store.engine import connect, reading
 
@@ -189,7 +191,7 @@ class Idle:
         try:
             with reading(engine) as connection:
                 return jobs.anything_active(connection)
-        except DatabaseError:
+        except (DatabaseError, SQLAlchemyError):
             return True
         finally:
             engine.dispose()

@@ -12,7 +12,7 @@ from pipeline.records import FileNote, JobPage, Repository, Submission, Worker
 from pipeline.stages import finish
 from pipeline.states import TERMINAL, WORKING, JobStatus, Stage
 from pipeline.store import batches, jobs, messages, repositories, workers
-from pipeline.store.engine import durable, reading, redoable
+from pipeline.store.engine import reading, writing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,7 +59,7 @@ def submit(office: Office, request: JobRequest, *, resumed: Row[Any] | None = No
         min_free_bytes=office.free_bytes,
     )
     name = request.name or root.name or str(root)
-    with durable(office.engine) as connection:
+    with writing(office.engine) as connection:
         repository_id = repositories.ensure(connection, request.project_id, str(root), name)
         estimate = estimating.seconds(connection, repository_id, root)
         new = jobs.NewJob(
@@ -151,13 +151,13 @@ def pause(office: Office, job_id: UUID) -> Job:
 def cancel(office: Office, job_id: UUID) -> Job:
     """End a job; what is committed stays searchable, staged work goes (R31). Raises InvalidStatus, JobNotFound."""
     job = _control(office, job_id, JobStatus.CANCELLED, "cancelled")
-    with durable(office.engine) as connection:  # not before the job has ended: its stages hold locks until they see it
+    with writing(office.engine) as connection:  # not before the job has ended: its stages hold locks until they see it
         batches.drop_staged(connection, [batch_id for batch_id, _ in batches.in_flight(connection, job_id)])
     return job
 
 
 def _control(office: Office, job_id: UUID, target: JobStatus, event: str) -> Job:
-    with durable(office.engine) as connection:
+    with writing(office.engine) as connection:
         moved = jobs.move(connection, job_id, target, event)
         row = _row(connection, job_id)
         if not moved and (row.status in TERMINAL or row.status != target):
@@ -173,7 +173,7 @@ def resume(office: Office, job_id: UUID) -> Job:
 
     Raises InvalidStatus when the job is neither, JobNotFound.
     """
-    with durable(office.engine) as connection:
+    with writing(office.engine) as connection:
         row = _row(connection, job_id)
         if jobs.move(connection, job_id, JobStatus.PENDING, "resumed"):
             office.outbox.send(connection, Stage.SCAN, str(job_id), job_id)
@@ -190,13 +190,13 @@ def sweep(bench: Workbench, outbox: Outbox) -> None:
     Idempotent; a transaction a job, so that no lock of one is waited for while another's is held.
     """
     finish.fail_overdue(bench, outbox)
-    with redoable(bench.engine) as connection:
+    with bench.engine.begin() as connection:
         workers.forget_future(connection)
-    with redoable(bench.engine) as connection:
+    with bench.engine.begin() as connection:
         bench.admit(connection, outbox)
         working = jobs.working(connection)
     for job_id in working:
-        with redoable(bench.engine) as connection:
+        with bench.engine.begin() as connection:
             bench.send_unfinished(connection, job_id, outbox)
 
 
@@ -209,7 +209,7 @@ def indexed(engine: Engine, project_id: str | None = None) -> tuple[Repository, 
 
 def remove(office: Office, project_id: str, root_path: str) -> None:
     """Delete a repository from the index; raises RepositoryNotFound, InvalidStatus while a job works on it."""
-    with durable(office.engine) as connection:
+    with writing(office.engine) as connection:
         found = repositories.find(connection, project_id, root_path, lock=True)
         if found is None:
             raise RepositoryNotFound(

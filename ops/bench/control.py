@@ -31,7 +31,7 @@ from ops.settings import Settings
 from pipeline import jobs
 from pipeline.records import JobRequest
 from pipeline.states import TERMINAL
-from pipeline.store.engine import durable
+from pipeline.store.engine import writing
 from pipeline.store.jobs import JobFilter
 from pipeline.tables import indexing_jobs
 
@@ -107,7 +107,7 @@ def store_finished(office: jobs.Office, root: Path) -> None:
     jobs.cancel(office, job_id)
     row = {"project_id": "default", "repo_path": str(root), "name": "old", "embedder": "local", "model": "m"}
     ended = {"status": "completed", "progress_percentage": 100, "completed_at": func.now(), "finished_at": func.now()}
-    with durable(office.engine) as connection:
+    with writing(office.engine) as connection:
         repository = connection.execute(indexing_jobs.select().where(indexing_jobs.c.id == job_id)).one().repository_id
         for _ in range(STORED // 100):
             old = [{"id": uuid4(), "repository_id": repository} for _ in range(100)]

@@ -18,7 +18,6 @@ from pipeline.states import BatchStage, Stage
 from pipeline.store import batches, embeddings, files, progress, repositories
 from pipeline.store.batches import FileResult
 from pipeline.store.embeddings import StagedChunk
-from pipeline.store.engine import redoable
 from pipeline.store.progress import Clock, Progress
 from pipeline.tokenizing import words
 
@@ -76,7 +75,7 @@ def _read_all(
     staged: list[StagedChunk] = []
     for index, entry in enumerate(batch.files):
         if wary:
-            with redoable(bench.engine) as connection:
+            with bench.engine.begin() as connection:
                 batches.note_suspect(connection, batch.batch_id, index)
         try:
             result, pieces = _read(bench.limits, batch.root_path, entry, known)
@@ -135,7 +134,7 @@ def _commit(
     started: float,
 ) -> None:
     following = Stage.EMBED if staged else Stage.WRITE
-    with redoable(bench.engine) as connection:
+    with bench.engine.begin() as connection:
         batches.move(
             connection,
             batch.batch_id,

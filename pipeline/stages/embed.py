@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from pipeline.embedding import requests
 from pipeline.errors import DimensionChanged, StagedRowsLost
@@ -12,7 +12,6 @@ from pipeline.records import Outcome
 from pipeline.stages.workbench import due
 from pipeline.states import BatchStage, JobStatus, Stage
 from pipeline.store import batches, embeddings, jobs, progress, repositories
-from pipeline.store.engine import redoable
 from pipeline.store.progress import Clock, Progress
 
 if TYPE_CHECKING:
@@ -24,10 +23,6 @@ if TYPE_CHECKING:
     from pipeline.stages.delivery import Delivery
     from pipeline.stages.workbench import Workbench
     from pipeline.store.batches import Batch, FileResult
-
-
-DEAR_SECONDS: Final = 0.1
-"""Vectors that took longer are worth a wait for the disk: a crash of the server must not lose them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +95,7 @@ def _keep(
     """Commit the vectors of one request, so that a crash repeats at most the requests in flight (R33)."""
     batch = account.batch
     fresh = {key: answer.vectors[at] for at, (key, _) in enumerate(request) if at not in answer.failed}
-    with redoable(bench.engine, dear=seconds > DEAR_SECONDS) as connection:
+    with bench.engine.begin() as connection:
         if fresh:
             embeddings.store(connection, _model(connection, batch, answer), fresh)
         batches.add_embedded(connection, batch.batch_id, len(fresh))
@@ -128,7 +123,7 @@ def _model(connection: Connection, batch: Batch, answer: Embedded) -> int:
 
 
 def _hand_on(bench: Workbench, batch: Batch, account: Account, delivery: Delivery, started: float) -> int:
-    with redoable(bench.engine) as connection:
+    with bench.engine.begin() as connection:
         results, dropped = _without_failed(connection, batch, account.failed)
         chunks = batch.chunk_count - dropped
         batches.move(

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import storable
 from pipeline.states import JobStatus
 from pipeline.store import batches, jobs, repositories
-from pipeline.store.engine import redoable
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -42,7 +41,7 @@ def fail_overdue(bench: Workbench, outbox: Outbox) -> None:
     with bench.engine.connect() as connection:
         overdue = jobs.overdue(connection, bench.limits.job_seconds, bench.limits.blocked_seconds)
     for job_id, reason in overdue.items():
-        with redoable(bench.engine) as connection:
+        with bench.engine.begin() as connection:
             fail(bench, connection, job_id, outbox, reason, "TimeLimitExceeded")
 
 

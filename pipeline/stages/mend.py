@@ -26,7 +26,6 @@ from pipeline.stages import finish
 from pipeline.states import WORKING, BatchStage, JobStatus, Stage
 from pipeline.store import batches, events, jobs, progress, repositories
 from pipeline.store.batches import FileResult
-from pipeline.store.engine import redoable
 from pipeline.store.progress import Clock, Progress
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def mend(bench: Workbench, stage: Stage, subject: str, delivery: Delivery, error
 
 
 def _mend(bench: Workbench, stage: Stage, subject: str, delivery: Delivery, error: BaseException) -> Mended:
-    with redoable(bench.engine) as connection:
+    with bench.engine.begin() as connection:
         if isinstance(error, BatchMoved | JobStopped):
             delivery.complete(connection)
             return Mended("dropped", clean(error))
@@ -218,7 +217,7 @@ def give_up_on(bench: Workbench, stage: Stage, subject: str, delivery: Delivery)
     """Isolate a batch at which too many workers died: it kills or hangs them (R34)."""
     if stage is Stage.SCAN or not delivery.deaths:
         return None
-    with redoable(bench.engine) as connection:
+    with bench.engine.begin() as connection:
         batch = batches.load(connection, int(subject))
         if batch.stage != BatchStage(stage) or batch.status not in WORKING:
             return None

@@ -16,7 +16,6 @@ from pipeline.stages import finish
 from pipeline.states import JobStatus, Stage
 from pipeline.store import batches, files, jobs, progress, repositories
 from pipeline.store.batches import FileResult
-from pipeline.store.engine import redoable
 from pipeline.store.progress import Clock, Progress
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ class Scan:
 
     def commit(self, cursor: str | None) -> None:
         """Commit what was taken, with the cursor, and let batches into the window."""
-        with redoable(self.bench.engine) as connection:
+        with self.bench.engine.begin() as connection:
             self.write(connection, cursor, completed=False)
             progress.advance(connection, self.job_id, self.added, self.clock())
         self.settle(cursor)
@@ -166,7 +165,7 @@ class Source:
 
 
 def _open(bench: Workbench, job_id: UUID, delivery: Delivery) -> tuple[Scan, Source]:
-    with redoable(bench.engine) as connection:
+    with bench.engine.begin() as connection:
         bench.admit(connection, delivery)
     with bench.engine.connect() as connection:
         job = jobs.get(connection, job_id)
@@ -203,7 +202,7 @@ def _check(bench: Workbench, listing: Listing, root: Path) -> None:
 
 def _begin(work: Scan, listing: Listing) -> None:
     """Note the size of the listing; the first run of a scan also notes what the listing passed over."""
-    with redoable(work.bench.engine) as connection:
+    with work.bench.engine.begin() as connection:
         if not jobs.begin_scan(connection, work.job_id, len(listing.entries) + len(listing.skipped)):
             raise JobStopped(f"job {work.job_id} is not running any more")
     if work.cursor is None:
@@ -238,7 +237,7 @@ def _beyond(work: Scan, listing: Listing, source: Source) -> Iterator[Change]:
 def _remove(work: Scan, paths: Sequence[str]) -> int:
     """Remove some of what is gone (R43) in a transaction of its own, so that a pause need not wait for all of it."""
     began = time.monotonic()
-    with redoable(work.bench.engine) as connection:
+    with work.bench.engine.begin() as connection:
         work.hold(connection, work.cursor, completed=False)
         count = files.remove(connection, work.repository_id, paths)
         clock = Clock(Stage.SCAN, time.monotonic() - began)
@@ -248,7 +247,7 @@ def _remove(work: Scan, paths: Sequence[str]) -> int:
 
 def _finish(work: Scan, listing: Listing) -> None:
     """Commit the rest, and complete the message."""
-    with redoable(work.bench.engine) as connection:
+    with work.bench.engine.begin() as connection:
         last: FileEntry | None = listing.entries[-1] if listing.entries else None
         work.write(connection, last.path if last else work.cursor, completed=True)
         work.delivery.complete(connection)

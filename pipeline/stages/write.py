@@ -13,7 +13,6 @@ from pipeline.stages import finish
 from pipeline.stages.workbench import due
 from pipeline.states import BatchStage, Stage
 from pipeline.store import batches, files, progress, repositories
-from pipeline.store.engine import redoable
 from pipeline.store.progress import Clock, Progress
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def write(bench: Workbench, subject: str, delivery: Delivery) -> WriteReport:
     Raises BatchMoved, JobStopped; StagedRowsLost when chunks or vectors are not all there.
     """
     started = time.monotonic()
-    with redoable(bench.engine) as connection:
+    with bench.engine.begin() as connection:
         batch = due(connection, subject, BatchStage.WRITE)
         model = repositories.newest_model(connection, batch.embedder, batch.model)
         written = files.replace(

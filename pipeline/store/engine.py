@@ -1,4 +1,4 @@
-"""The connection pool of a process, and the two kinds of transactions that the house knows."""
+"""The connection pool of a process, and the transactions of those who ask."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from pgvector.psycopg import register_vector
-from sqlalchemy import Engine, create_engine, event, make_url, text
+from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.exc import OperationalError
 
 from pipeline.errors import DatabaseError
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from psycopg import Connection as DriverConnection
     from sqlalchemy import Connection
 
-ASYNCHRONOUS: Final = text("SET LOCAL synchronous_commit = off")
 BOUNDS: Final = {
     "idle_in_transaction_session_timeout": "15s",
     "tcp_keepalives_idle": "3",
@@ -66,25 +65,13 @@ def _prepare(driver: DriverConnection[Any], _record: object) -> None:
 
 
 @contextmanager
-def durable(engine: Engine) -> Iterator[Connection]:
-    """Open a transaction whose commit is on disk when it returns: submissions and control."""
+def writing(engine: Engine) -> Iterator[Connection]:
+    """Open a transaction for what a user asked: it must end in a user's error when the database is away."""
     try:
         with engine.begin() as connection:
             yield connection
     except OperationalError as error:
         raise unreachable(error) from error
-
-
-@contextmanager
-def redoable(engine: Engine, *, dear: bool = False) -> Iterator[Connection]:
-    """Open a transaction that a crash of the server may undo as a whole: checkpoints, which are simply redone.
-
-    What is `dear`, because it took long to make, is on disk when it returns.
-    """
-    with engine.begin() as connection:
-        if not dear:
-            connection.execute(ASYNCHRONOUS)
-        yield connection
 
 
 def unreachable(error: Exception) -> DatabaseError:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import threading
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from dramatiq.threading import raise_thread_exception
 
 from actors import watching
 from ops import cli, processes
@@ -75,6 +77,14 @@ def fall_over() -> None:
     raise ValueError(message)
 
 
+def lose_a_thread() -> None:
+    """Raise, in the thread that proves that the process lives, what it does not expect."""
+    for thread in threading.enumerate():
+        if thread.name == "lifeline":
+            raise_thread_exception(thread.ident, ValueError)
+    threading.Event().wait()
+
+
 POISONS: Final[dict[str, Callable[[], None]]] = {
     "hang and hold the GIL": hang_and_hold_the_gil,
     "hang": hang,
@@ -82,6 +92,7 @@ POISONS: Final[dict[str, Callable[[], None]]] = {
     "read nowhere": read_nowhere,
     "hoard": hoard,
     "hoard natively": hoard_natively,
+    "lose a thread": lose_a_thread,
     "loop": loop,
     "fall over": fall_over,
 }
@@ -103,7 +114,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     vars(stage)["chunks_of"] = chunks_of
     watching.GRACE_SECONDS = 1.0  # type: ignore[misc]
-    watching.PULSE_SECONDS = 4.0  # type: ignore[misc]
+    watching.PULSE_SECONDS = 6.0  # type: ignore[misc]
     processes.RESTART = (0.0, 0.05)  # type: ignore[assignment, misc]
     workers.STALE_SECONDS = 600  # type: ignore[misc]
     cli.main()

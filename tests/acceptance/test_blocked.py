@@ -23,7 +23,7 @@ from pipeline.store import events
 from pipeline.store.engine import connect
 from pipeline.store.jobs import JobFilter
 from tests.acceptance.working import PENSTOCK, System, eventually, running
-from tests.inspecting import leftovers, sums
+from tests.inspecting import leftovers, sums, vectors
 from tests.ollama_record import text_hash
 from tests.ollama_standin import Fault, OllamaStandin, Settings
 from tests.repositories import generate
@@ -44,7 +44,7 @@ BATCH: Final = 16
 THREADS: Final = 2
 IN_FLIGHT: Final = BATCH * THREADS
 """The most passages that are with the server at once."""
-FILES: Final = 120
+FILES: Final = 80
 RECOVERY: Final = 20.0
 """R13 says 10 s; a busy machine may double it."""
 USUAL: Final = Settings(passage_delay=0.01)
@@ -319,6 +319,24 @@ def test_a_reason_that_changes_is_told_anew(system: System, server: OllamaStandi
     assert system.job(job_id).blocked_since == since
 
 
+@pytest.mark.parametrize("dimension", [384, 768], ids=["stays", "comes back"])
+def test_a_model_replaced_in_the_middle_fails_the_job_and_the_next_one_is_whole(
+    system: System, server: OllamaStandin, tree: Path, dimension: int
+) -> None:
+    """Never a mixture: the job fails and says why; submitted again, it is embedded anew as the server is now (R50)."""
+    job_id = system.submit(tree)
+    eventually(lambda: embedding(system, job_id))
+    server.configure(replace(USUAL, dimension=384))
+    failed = system.finished(job_id, patience=30)
+    assert (failed.status, failed.error_type) == (JobStatus.FAILED, "DimensionChanged")
+    assert "384 dimensions" in (failed.error_message or "")
+    assert "submit the repository again" in (failed.error_message or "")
+    server.configure(replace(USUAL, dimension=dimension))
+    assert_whole(system, system.submit(tree))
+    found = vectors(system.engine, str(tree))
+    assert {len(vector) for vector in found.values()} == {dimension}
+
+
 def test_an_outage_is_not_hammered(system: System, server: OllamaStandin, tmp_path: Path) -> None:
     """Sixteen waiting batches and two threads ask a server in a storm about as seldom as one would (R13)."""
     generate(tmp_path / "large", 1_100, seed=next(SEEDS))
@@ -361,8 +379,8 @@ def test_a_slow_request_is_given_up_with_its_job(
     job_id = system.submit(tree)
     eventually(lambda: embedding(system, job_id))
     server.configure(SLOW)
-    given_up = server.ledger.given_up
-    eventually(lambda: server.ledger.in_flight == THREADS)
+    given_up, configured = server.ledger.given_up, time.monotonic()
+    eventually(lambda: len([moment for moment in server.ledger.arrivals if moment > configured]) == THREADS)
     began = time.monotonic()
     stop(system.office, job_id)
     assert time.monotonic() - began < 1

@@ -33,6 +33,7 @@ CRASHES: Final = {
     "read nowhere": DIED,
     "hoard": "MemoryError: stage chunk needs more memory than PENSTOCK_WORKER_MEMORY_MB allows",
     "hoard natively": DIED,
+    "lose a thread": DIED,
     "fall over": "ValueError: unexpected token",
 }
 HANGS: Final = ("hang and hold the GIL", "hang", "loop")
@@ -100,6 +101,8 @@ def test_a_file_that_crashes_or_starves_its_worker_ends_alone(
         start(system, Stage.SCAN, Stage.EMBED, Stage.WRITE)
         assert index_each(system, tmp_path, CRASHES) == CRASHES
         assert logged(system, "worker.hung") == []
+        ends = {line["status"] for line in logged(system, "worker.died")}
+        assert ends == {-signal.SIGABRT, -signal.SIGSEGV, 0, 1}, "a signal each, who retired, and who lost a thread"
         assert {*CRASHES, *HANGS} == {*POISONS}, "a poison is not tried"
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Final, LiteralString
 
 import psycopg
 from psycopg import sql
 
-from tests.chaos.server import NAME, ROLE
+from tests.chaos.server import DATABASE, NAME, ROLE
 from tests.chaos.waiting import soon
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ SESSIONS: Final = """
 SELECT pid FROM pg_stat_activity
 WHERE backend_type = 'client backend' AND application_name <> %s AND datname = current_database() ORDER BY backend_start
 """
+BREAK: Final = "SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) AS u (pid)"
 TIMES: Final = """
 SELECT table_schema, table_name, array_agg(column_name::text) FROM information_schema.columns
 JOIN information_schema.tables USING (table_schema, table_name)
@@ -75,7 +76,7 @@ def lose_connections(world: World, random: Random) -> Iterator[dict[str, object]
     with world.server.session() as session:
         pids = _sessions(session)
         chosen = random.sample(pids, max(1, round(share * len(pids))))
-        session.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) AS u (pid)", (chosen,))
+        session.execute(BREAK, (chosen,))
     yield {"sessions": len(chosen), "of": len(pids)}
 
 
@@ -88,14 +89,23 @@ def _sessions(session: psycopg.Connection) -> list[int]:
 
 @contextmanager
 def out_of_connections(world: World, _random: Random) -> Iterator[dict[str, object]]:
-    """Open sessions under the workers' account until the server refuses more."""
+    """Open sessions under the workers' account until the server refuses more, break theirs, and take those as well."""
     with ExitStack() as held:
-        count = 0
-        with suppress(psycopg.OperationalError):
-            while count < HOGS:
-                held.enter_context(world.server.session(role=ROLE))
-                count += 1
-        yield {"sessions": count}
+        taken = _take_all(world, held)
+        with world.server.session() as session:
+            lost = _sessions(session)
+            session.execute(BREAK, (lost,))
+        yield {"sessions": taken + _take_all(world, held), "lost": len(lost)}
+
+
+def _take_all(world: World, held: ExitStack) -> int:
+    """Open sessions until the server refuses more, and return how many there were."""
+    for count in range(HOGS):
+        try:
+            held.enter_context(world.server.session(role=ROLE, name=DATABASE))
+        except psycopg.OperationalError:
+            return count
+    return HOGS
 
 
 @contextmanager

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
-UNPREPARABLE: Final = {"LISTEN", "ASYNCHRONOUS", "CREATE_VECTOR"}
+UNPREPARABLE: Final = {"LISTEN", "CREATE_VECTOR"}
 """Utility statements: PostgreSQL has no plan for them."""
 NO_JOB: Final = UUID(int=7)
 
