@@ -59,6 +59,7 @@ class LeasedMessage(MessageProxy):
         self.lease = lease
         self.deliveries = lease.deliveries
         self.deaths = lease.deaths
+        self.job_id = lease.lane
         self.on_progress: Callable[[], None] = _nothing
         self.settled = False
         self.error: str | None = None
@@ -75,11 +76,13 @@ class LeasedMessage(MessageProxy):
         """Give the message back, due in `delay` seconds, with fresh counts and what it waits for. Raises LeaseLost."""
         self._settle(held=messages.postpone(connection, self.lease, delay, reason=reason))
 
-    def progressed(self, connection: Connection) -> None:
-        """Note that the work advances, inside the transaction that proves it: neither poison nor hung."""
-        if self.deaths:
-            messages.spare(connection, self.lease)
+    def progressed(self, connection: Connection) -> bool:
+        """Note that the work advances, inside the transaction that proves it: neither poison nor hung.
+
+        False when another worker took the message over.
+        """
         self.on_progress()
+        return messages.spare(connection, self.lease)
 
     def finish(self, connection: Connection) -> bool:
         """Delete the message; False when another worker took it over."""

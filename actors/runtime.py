@@ -83,8 +83,9 @@ class Runtime:
     def perform(self, stage: Stage, work: StageFunction, subject: str) -> None:
         """Run a stage on the current message; whatever it raises is mended and the message settled."""
         message = cast("LeasedMessage", CurrentMessage.get_current_message())
-        about: dict[str, object] = {"job_id": subject} if stage is Stage.SCAN else {"batch_id": int(subject)}
-        context = {"stage": str(stage), "deliveries": message.deliveries, **about}
+        context: dict[str, object] = {"stage": str(stage), "job_id": message.job_id, "deliveries": message.deliveries}
+        if stage is not Stage.SCAN:
+            context["batch_id"] = int(subject)
         with structlog.contextvars.bound_contextvars(**context), self.watch.over(stage) as renew:
             message.on_progress = renew
             self._guarded(stage, lambda: self._run(stage, work, subject, message), subject, message)

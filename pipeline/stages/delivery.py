@@ -33,8 +33,8 @@ class Delivery(Outbox, Protocol):
     def deaths(self) -> int:
         """At how many of these the worker process died; the work on it made no progress since."""
 
-    def progressed(self, connection: Connection) -> None:
-        """Note that the work advances, inside the caller's transaction: neither poison nor hung."""
+    def progressed(self, connection: Connection) -> bool:
+        """Note that the work advances, inside the caller's transaction: neither poison nor hung; False when lost."""
 
     def complete(self, connection: Connection) -> None:
         """Delete the message inside the caller's transaction. Raises LeaseLost when another worker took it over."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pipeline.embedding import requests
-from pipeline.errors import DimensionChanged, StagedRowsLost
+from pipeline.errors import DimensionChanged, LeaseLost, StagedRowsLost
 from pipeline.records import Outcome
 from pipeline.stages.workbench import due
 from pipeline.states import BatchStage, JobStatus, Stage
@@ -47,8 +47,8 @@ class Account:
 
     batch: Batch
     delivery: Delivery
-    embedded: int
-    failed: dict[bytes, str]
+    embedded: int = 0
+    failed: dict[bytes, str] = field(default_factory=dict)
     truncated: int = 0
     requests: int = 0
     embedder_seconds: float = 0.0
@@ -57,7 +57,7 @@ class Account:
 def embed(bench: Workbench, subject: str, delivery: Delivery) -> EmbedReport:
     """Embed what the batch needs and no model has embedded before (R44), and hand the batch on.
 
-    Raises BatchMoved, JobStopped, StagedRowsLost; EmbedderUnavailable when the provider is away; DimensionChanged.
+    Raises BatchMoved, JobStopped, StagedRowsLost, LeaseLost; EmbedderUnavailable when the provider is away; DimensionChanged.
     """
     started = time.monotonic()
     with bench.engine.connect() as connection:
@@ -67,7 +67,7 @@ def embed(bench: Workbench, subject: str, delivery: Delivery) -> EmbedReport:
         model = repositories.newest_model(connection, batch.embedder, batch.model)
         missing = embeddings.missing(connection, batch.batch_id, model.id if model else None)
     embedder = bench.embedder_for(batch.embedder, batch.model)
-    account = Account(batch, delivery, batch.chunks_embedded, {})
+    account = Account(batch, delivery)
     heed = bench.heed(batch.job_id)
     for request in requests(missing.items(), embedder.batch_size):
         heed()
@@ -80,7 +80,7 @@ def embed(bench: Workbench, subject: str, delivery: Delivery) -> EmbedReport:
         batch_id=batch.batch_id,
         chunks=batch.chunk_count,
         embedded=account.embedded,
-        reused=batch.chunk_count - account.embedded,
+        reused=batch.chunk_count - batch.chunks_embedded - account.embedded,
         truncated=account.truncated,
         failed_files=failed,
         requests=account.requests,
@@ -92,18 +92,23 @@ def embed(bench: Workbench, subject: str, delivery: Delivery) -> EmbedReport:
 def _keep(
     bench: Workbench, request: Sequence[tuple[bytes, Passage]], answer: Embedded, account: Account, seconds: float
 ) -> None:
-    """Commit the vectors of one request, so that a crash repeats at most the requests in flight (R33)."""
+    """Commit the vectors of one request, so that a crash repeats at most the requests in flight (R33).
+
+    Raises LeaseLost when another worker took the batch over: it finds the vectors, and counts what it adds itself.
+    """
     batch = account.batch
     fresh = {key: answer.vectors[at] for at, (key, _) in enumerate(request) if at not in answer.failed}
     with bench.engine.begin() as connection:
-        if fresh:
-            embeddings.store(connection, _model(connection, batch, answer), fresh)
-        batches.add_embedded(connection, batch.batch_id, len(fresh))
-        account.delivery.progressed(connection)
-        jobs.move(connection, batch.job_id, JobStatus.RUNNING, "unblocked", sources=(JobStatus.BLOCKED,))
-        added = Progress(chunks_embedded=len(fresh), passages_truncated=answer.truncated)
-        progress.advance(connection, batch.job_id, added, Clock(Stage.EMBED, seconds))
-    account.embedded += len(fresh)
+        added = embeddings.store(connection, _model(connection, batch, answer), fresh) if fresh else 0
+        held = account.delivery.progressed(connection)
+        if held:
+            batches.add_embedded(connection, batch.batch_id, added)
+            jobs.move(connection, batch.job_id, JobStatus.RUNNING, "unblocked", sources=(JobStatus.BLOCKED,))
+            counted = Progress(chunks_embedded=added, passages_truncated=answer.truncated)
+            progress.advance(connection, batch.job_id, counted, Clock(Stage.EMBED, seconds))
+    if not held:
+        raise LeaseLost(f"batch {batch.batch_id} was taken over while its passages were embedded")
+    account.embedded += added
     account.failed |= {request[at][0]: reason for at, reason in answer.failed.items()}
     account.truncated += answer.truncated
     account.requests += 1
@@ -126,6 +131,7 @@ def _hand_on(bench: Workbench, batch: Batch, account: Account, delivery: Deliver
     with bench.engine.begin() as connection:
         results, dropped = _without_failed(connection, batch, account.failed)
         chunks = batch.chunk_count - dropped
+        embedded = batches.hold_embedded(connection, batch.batch_id)
         batches.move(
             connection,
             batch.batch_id,
@@ -133,13 +139,13 @@ def _hand_on(bench: Workbench, batch: Batch, account: Account, delivery: Deliver
             BatchStage.WRITE,
             outcomes=batches.results_json(results),
             chunk_count=chunks,
-            chunks_embedded=min(chunks, account.embedded),
+            chunks_embedded=min(chunks, embedded),
         )
         jobs.move(connection, batch.job_id, JobStatus.RUNNING, "unblocked", sources=(JobStatus.BLOCKED,))
         delivery.complete(connection)
         delivery.send(connection, Stage.WRITE, str(batch.batch_id), batch.job_id)
         # What was embedded for a file that fails is in the store, but not among the job's chunks.
-        reused = chunks - account.embedded
+        reused = chunks - embedded
         added = Progress(chunks_created=-dropped, chunks_reused=max(0, reused), chunks_embedded=min(0, reused))
         rest = time.monotonic() - started - account.embedder_seconds
         progress.advance(connection, batch.job_id, added, Clock(Stage.EMBED, rest))

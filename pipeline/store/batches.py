@@ -154,6 +154,18 @@ def add_embedded(connection: Connection, batch_id: int, added: int) -> None:
         raise BatchMoved(f"batch {batch_id} has left the stage embed")
 
 
+def hold_embedded(connection: Connection, batch_id: int) -> int:
+    """Return how many of its chunks' passages were embedded for a batch, by all attempts; no more until the commit.
+
+    Raises BatchMoved when the batch has left the stage.
+    """
+    counted = select(batches.c.chunks_embedded).where(batches.c.id == batch_id, batches.c.stage == BatchStage.EMBED)
+    embedded = connection.execute(counted.with_for_update()).scalar()
+    if embedded is None:
+        raise BatchMoved(f"batch {batch_id} has left the stage embed")
+    return int(embedded)
+
+
 LET_IN: Final = text("""
 WITH next AS MATERIALIZED (
     SELECT id FROM penstock.batches WHERE job_id = :job AND stage = 'ready' ORDER BY sequence

@@ -91,11 +91,15 @@ SELECT %s, * FROM unnest(%b::bytea[], %b::halfvec[]) ON CONFLICT DO NOTHING
 """
 
 
-def store(connection: Connection, model_id: int, vectors: Mapping[bytes, NDArray[np.float32]]) -> None:
-    """Add vectors, each of shape (dimension,), in the order of their hashes, so that two writers never deadlock."""
+def store(connection: Connection, model_id: int, vectors: Mapping[bytes, NDArray[np.float32]]) -> int:
+    """Add vectors, each of shape (dimension,), in the order of their hashes, so that two writers never deadlock.
+
+    Returns how many were not there yet.
+    """
     hashes = sorted(vectors)
     with driver(connection).cursor() as cursor:
         cursor.execute(STORE, (model_id, hashes, [HalfVector(vectors[key]) for key in hashes]))
+        return cursor.rowcount
 
 
 FAILED_FILES: Final = text("""

@@ -146,11 +146,16 @@ UPDATE dramatiq.queue SET deaths = 0 WHERE message_id = :message_id AND claim = 
 """)
 
 
+HELD: Final = text("""
+SELECT FROM dramatiq.queue WHERE message_id = :message_id AND claim = :claim AND state = 'consumed'
+""")
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
     """A message as it was claimed: `claim` fences all that is done with it, `body` is Dramatiq's JSON.
 
-    `deliveries` counts this one, too; `deaths` are those at which the worker process died. `turn` names queue and lane.
+    `deliveries` counts this one, too; `deaths` are those at which the worker process died.
     """
 
     message_id: UUID
@@ -158,7 +163,13 @@ class Lease:
     deliveries: int
     body: str
     deaths: int = 0
-    turn: str = ""
+    queue: str = ""
+    lane: str = ""
+
+    @property
+    def turn(self) -> str:
+        """Whose turn this was: the queue and the lane."""
+        return f"{self.queue} {self.lane}"
 
 
 def claim(
@@ -172,14 +183,15 @@ def claim(
     rows = connection.execute(CLAIM, values).all()
     ordered = sorted(rows, key=lambda row: (row.rank, row.place, row.lane, row.seq))
     return [
-        Lease(row.message_id, row.claim, row.deliveries, row.body, row.deaths, f"{row.queue_name} {row.lane}")
+        Lease(row.message_id, row.claim, row.deliveries, row.body, row.deaths, row.queue_name, row.lane)
         for row in ordered
     ]
 
 
-def spare(connection: Connection, lease: Lease) -> None:
-    """Forget the deaths at a message that is held: the work on it makes progress."""
-    connection.execute(SPARE, _fence(lease))
+def spare(connection: Connection, lease: Lease) -> bool:
+    """Forget the deaths at a message: the work on it makes progress; False when another worker took it over."""
+    statement = SPARE if lease.deaths else HELD
+    return connection.execute(statement, _fence(lease)).rowcount == 1
 
 
 def finish(connection: Connection, lease: Lease) -> bool:

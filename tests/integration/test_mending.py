@@ -20,11 +20,13 @@ from tests.inspecting import chunk_set, leftovers, sums
 from tests.repositories import write
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
     from uuid import UUID
 
     from sqlalchemy import Connection, Engine, TextClause
 
+    from pipeline.embedders import Passage
     from pipeline.records import Chunk
 
 CURSOR: Final = text("SELECT scan_cursor FROM penstock.indexing_jobs")
@@ -212,6 +214,32 @@ def test_work_that_advances_forgets_the_deaths_at_it(driver: Driver, root: Path)
         message.progressed(connection)
     lose(driver)
     assert take(driver, Stage.EMBED).deaths == 1
+
+
+def test_two_workers_at_one_batch_count_its_passages_once(driver: Driver, root: Path) -> None:
+    """One that was given up for dead keeps what it has embedded, and stops at the first answer (R33)."""
+    job_id = submit(driver, root)
+    driver.drain(Stage.SCAN, Stage.CHUNK)
+    slow = take(driver, Stage.EMBED)
+
+    def overtaken(_passages: Sequence[Passage]) -> None:
+        if driver.embedder is embedder:
+            driver.embedder = WilfulEmbedder(batch_size=1)
+            lose(driver)
+            driver.drain(until=lambda: len(quick().seen) == 2)
+
+    def quick() -> WilfulEmbedder:
+        assert isinstance(driver.embedder, WilfulEmbedder)
+        return driver.embedder
+
+    embedder = driver.embedder = WilfulEmbedder(batch_size=1, before=overtaken)
+    driver.work(slow)
+    assert "lease lost" in driver.mended
+    assert len(embedder.seen) == 1
+    driver.drain()
+    job = jobs.status(driver.engine, job_id)
+    assert (job.status, job.files_indexed) == (JobStatus.COMPLETED, 12)
+    assert sums(driver.engine, job_id) == []
 
 
 def test_a_model_that_changes_back_is_no_longer_another_one(driver: Driver, root: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from typing import TYPE_CHECKING, NoReturn
+from uuid import UUID
 
 import pytest
 from dramatiq.middleware import CurrentMessage
@@ -90,6 +91,7 @@ def test_a_failure_is_mended_and_said(driver: Driver) -> None:
     line = perform(driver, raising(RuntimeError("the parser fell over")))
     assert (line["event"], line["log_level"], line["action"]) == ("batch.mended", "warning", "again in 0.2 s")
     assert isinstance(line["batch_id"], int)
+    assert UUID(str(line["job_id"])) == UUID(str(line["job_id"]))
     assert (line["reason"], line["error_type"]) == ("RuntimeError: the parser fell over", "RuntimeError")
 
 
@@ -161,7 +163,9 @@ def test_every_sign_of_progress_begins_the_time_anew(driver: Driver) -> None:
         with bench.engine.begin() as connection:
             delivery.progressed(connection)
         late.append(watch.deadlines.overdue() is not None)
-        return chunk(bench, subject, delivery)
+        report = chunk(bench, subject, delivery)
+        watch.begin(Stage.CHUNK, -GRACE_SECONDS)
+        return report
 
     perform(driver, work, runtime=Runtime(driver.bench, watch))
     assert late == [False]
