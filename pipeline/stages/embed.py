@@ -57,7 +57,8 @@ class Account:
 def embed(bench: Workbench, subject: str, delivery: Delivery) -> EmbedReport:
     """Embed what the batch needs and no model has embedded before (R44), and hand the batch on.
 
-    Raises BatchMoved, JobStopped, StagedRowsLost, LeaseLost; EmbedderUnavailable when the provider is away; DimensionChanged.
+    Raises BatchMoved, JobStopped, StagedRowsLost, LeaseLost; DimensionChanged; EmbedderUnavailable when the provider is
+    away.
     """
     started = time.monotonic()
     with bench.engine.connect() as connection:

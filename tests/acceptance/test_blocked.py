@@ -7,6 +7,7 @@ import re
 import subprocess
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count, pairwise
 from typing import TYPE_CHECKING, Final, Self
@@ -177,6 +178,17 @@ def start(system: System) -> None:
         )
 
 
+@contextmanager
+def alone(engine: Engine, url: str, folder: Path, **settings: str) -> Iterator[tuple[System, OllamaStandin]]:
+    """Yield a system of a test's own, with its own server."""
+    with (
+        OllamaStandin(USUAL) as server,
+        running(engine, url, folder, **OLLAMA | {"OLLAMA_HOST": server.url} | settings) as system,
+    ):
+        start(system)
+        yield system, server
+
+
 @pytest.fixture
 def system(workers: System, server: OllamaStandin) -> Iterator[System]:
     """Yield the system with a server that behaves; whatever a test leaves behind is ended."""
@@ -249,7 +261,7 @@ def test_a_job_waits_for_its_server_and_goes_on(
     with Watch(system.engine, job_id) as watch:
         eventually(lambda: embedding(system, job_id))
         outage.begin(server)
-        eventually(lambda: blocked(system, job_id, outage.reason), patience=20)
+        eventually(lambda: blocked(system, job_id, outage.reason))
         outage.end(server)
         eventually(lambda: system.job(job_id).status != JobStatus.BLOCKED, patience=RECOVERY)
         assert_whole(system, job_id)
@@ -266,7 +278,7 @@ def test_a_job_may_be_submitted_while_its_server_is_away(
     """From the start: it is blocked as soon as it needs the server; nothing is asked for twice (R13)."""
     outage.begin(server)
     job_id = system.submit(tree)
-    eventually(lambda: blocked(system, job_id, outage.reason), patience=20)
+    eventually(lambda: blocked(system, job_id, outage.reason))
     outage.end(server)
     eventually(lambda: system.job(job_id).status != JobStatus.BLOCKED, patience=RECOVERY)
     assert_whole(system, job_id)
@@ -282,7 +294,7 @@ def test_a_slow_server_blocks_nothing(
         eventually(lambda: embedding(system, job_id))
         server.configure(Settings(request_delay=2))
         before = system.job(job_id).chunks_embedded
-        eventually(lambda: system.job(job_id).chunks_embedded > before + IN_FLIGHT, patience=20)
+        eventually(lambda: system.job(job_id).chunks_embedded > before + IN_FLIGHT)
         server.configure(USUAL)
         assert_whole(system, job_id)
     watch.assert_steady()
@@ -292,49 +304,67 @@ def test_a_slow_server_blocks_nothing(
 
 def test_a_server_that_hangs_is_away(engine: Engine, database_url: str, tmp_path: Path, tree: Path) -> None:
     """It takes requests and never answers: after the timeout the job is blocked, until answers come (R13)."""
-    hasty = OLLAMA | {"OLLAMA_TIMEOUT_SECONDS": "1"}
-    with (
-        OllamaStandin(USUAL) as server,
-        running(engine, database_url, tmp_path, OLLAMA_HOST=server.url, **hasty) as system,
-    ):
-        start(system)
+    with alone(engine, database_url, tmp_path, OLLAMA_TIMEOUT_SECONDS="1") as (system, server):
         job_id = system.submit(tree)
         eventually(lambda: embedding(system, job_id))
         server.misbehave(Fault("hang"))
-        eventually(lambda: blocked(system, job_id, "no answer within 1 s"), patience=20)
+        eventually(lambda: blocked(system, job_id, "no answer within 1 s"))
         server.misbehave()
         eventually(lambda: system.job(job_id).status != JobStatus.BLOCKED, patience=RECOVERY)
         assert_whole(system, job_id)
+
+
+def assert_replaced(system: System, job_id: UUID, dimension: int) -> None:
+    """Assert that a job failed because the model answers in another dimension now, and says what to do."""
+    failed = system.finished(job_id, patience=30)
+    assert (failed.status, failed.error_type) == (JobStatus.FAILED, "DimensionChanged")
+    assert f"answers with {dimension} dimensions" in (failed.error_message or "")
+    assert "submit the repository again" in (failed.error_message or "")
+
+
+def test_a_model_replaced_in_the_middle_is_never_mixed(
+    engine: Engine, database_url: str, tmp_path: Path, tree: Path
+) -> None:
+    """A job that meets another dimension fails and says why; the next one embeds the repository anew (R50)."""
+    with alone(engine, database_url, tmp_path) as (system, server):
+        job_id = system.submit(tree)
+        eventually(lambda: embedding(system, job_id))
+        server.configure(replace(USUAL, dimension=384))
+        assert_replaced(system, job_id, 384)
+        assert_whole(system, system.submit(tree))
+        assert {len(vector) for vector in vectors(engine, str(tree)).values()} == {384}
+
+
+def test_a_model_that_is_put_back_costs_no_embedding_twice(
+    engine: Engine, database_url: str, tmp_path: Path, tree: Path
+) -> None:
+    """The old model is back: what it embedded before is still known; each change costs one job at most (R44, R50)."""
+    with alone(engine, database_url, tmp_path) as (system, server):
+        job_id = system.submit(tree)
+        eventually(lambda: embedding(system, job_id))
+        server.configure(replace(USUAL, dimension=384))
+        assert_replaced(system, job_id, 384)
+        embedded = system.job(job_id).chunks_embedded
+        server.configure(USUAL)
+        second = system.submit(tree)
+        if system.finished(second, patience=60).status == JobStatus.FAILED:
+            assert_replaced(system, second, 768)
+            second = system.submit(tree)
+        assert_whole(system, second)
+        assert system.job(second).chunks_reused >= embedded
+        assert {len(vector) for vector in vectors(engine, str(tree)).values()} == {768}
 
 
 def test_a_reason_that_changes_is_told_anew(system: System, server: OllamaStandin, tree: Path) -> None:
     """The server comes back without its model: the status says what it waits for now, and since when it waits (R13)."""
     DOWN.begin(server)
     job_id = system.submit(tree)
-    eventually(lambda: blocked(system, job_id, DOWN.reason), patience=20)
+    eventually(lambda: blocked(system, job_id, DOWN.reason))
     since = system.job(job_id).blocked_since
     WITHOUT_MODEL.begin(server)
     DOWN.end(server)
-    eventually(lambda: WITHOUT_MODEL.reason in system.job(job_id).progress_message, patience=20)
+    eventually(lambda: WITHOUT_MODEL.reason in system.job(job_id).progress_message, patience=RECOVERY)
     assert system.job(job_id).blocked_since == since
-
-
-@pytest.mark.parametrize("dimension", [384, 768], ids=["stays", "comes back"])
-def test_a_model_replaced_in_the_middle_fails_the_job_and_the_next_one_is_whole(
-    system: System, server: OllamaStandin, tree: Path, dimension: int
-) -> None:
-    """Never a mixture: the job fails and says why; submitted again, it is embedded anew as the server is now (R50)."""
-    job_id = system.submit(tree)
-    eventually(lambda: embedding(system, job_id))
-    server.configure(replace(USUAL, dimension=384))
-    failed = system.finished(job_id, patience=30)
-    assert (failed.status, failed.error_type) == (JobStatus.FAILED, "DimensionChanged")
-    assert "384 dimensions" in (failed.error_message or "")
-    assert "submit the repository again" in (failed.error_message or "")
-    server.configure(replace(USUAL, dimension=dimension))
-    assert_whole(system, system.submit(tree))
-    found = vectors(system.engine, str(tree))
-    assert {len(vector) for vector in found.values()} == {dimension}
 
 
 def test_an_outage_is_not_hammered(system: System, server: OllamaStandin, tmp_path: Path) -> None:

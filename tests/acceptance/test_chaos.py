@@ -47,6 +47,7 @@ class Program:
         self.process.communicate(timeout=60)
 
 
+@pytest.mark.timeout(300)  # what crashes leave staged is waited for, and other tests may run beside this one
 def test_a_short_run_breaks_no_rule() -> None:
     """Some seconds of faults, drawn from a seed: afterwards every index is whole, and nothing is left over."""
     program = Program("--seconds", str(SECONDS), "--seed", str(SEED))

@@ -47,9 +47,11 @@ LEADS_TO: Final = {
 }
 """The state that each event leads to; others change none."""
 
-JOBS: Final = (
-    "SELECT id, status, error_type, error_message, files_failed FROM penstock.indexing_jobs ORDER BY created_at"
-)
+JOBS: Final = """
+SELECT id, status, error_type, error_message, files_failed, format('created %s, embedded %s, reused %s, written %s',
+    chunks_created, chunks_embedded, chunks_reused, chunks_written)
+FROM penstock.indexing_jobs ORDER BY created_at
+"""
 EVENTS: Final = "SELECT job_id, array_agg(type ORDER BY id) FROM penstock.job_events GROUP BY job_id"
 COUNTERS: Final = """
 SELECT j.id, rule FROM penstock.indexing_jobs j
@@ -122,11 +124,11 @@ def _lasting(question: Callable[[], list[str]]) -> list[str]:
 def ends(engine: Engine, session: psycopg.Connection, by_design: Collection[str]) -> list[str]:
     """Every job has ended, failed for no other reason than the errors `by_design`, and lost no file; its sums agree."""
     found = []
-    for job, status, kind, message, failed in session.execute(JOBS).fetchall():
+    for job, status, kind, message, failed, chunks in session.execute(JOBS).fetchall():
         if status not in TERMINAL:
             found.append(f"job {job} is still {status}")
         if status == JobStatus.COMPLETED:
-            found += [f"the sums of job {job} disagree: {rule}" for rule in sums(engine, job)]
+            found += [f"the sums of job {job} disagree: {rule} (chunks {chunks})" for rule in sums(engine, job)]
         if status == JobStatus.FAILED and kind not in by_design:
             found.append(f"job {job} failed: {kind}: {message}")
         if failed:

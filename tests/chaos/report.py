@@ -53,7 +53,9 @@ class Report:
         self.say("fault missed", kind=name, number=number, why=why)
 
     def violate(self, text: str) -> None:
-        """Note a broken rule, with all that is needed to see it again."""
+        """Note a broken rule, with all that is needed to see it again; once, however often it is seen."""
+        if any(known["violation"] == text for known in self.violations):
+            return
         facts = {"seed": self.seed, "violation": text, "last_faults": list(self._last)}
         self.violations.append(self.say("violation", **facts))
 

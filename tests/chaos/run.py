@@ -69,6 +69,7 @@ class Run:
             folder=self.world.folder,
             left_out=dict(self.left_out),
             bounds_memory=self.world.bounds_memory,
+            elsewhere=self.world.elsewhere.kind,
         )
         for user in self.users:
             user.tree.make()
@@ -101,7 +102,7 @@ class Run:
     @contextmanager
     def _users_at_work(self) -> Iterator[None]:
         threads = [
-            threading.Thread(target=user.work, args=(plan.dice(self.report.seed, self.turns, user.root),), daemon=True)
+            threading.Thread(target=user.work, args=(plan.dice(self.report.seed, self.turns, user.name),), daemon=True)
             for user in self.users
         ]
         for user, thread in zip(self.users, threads, strict=True):

@@ -82,6 +82,11 @@ class User:
         self.office = self.offices[0]
 
     @property
+    def name(self) -> str:
+        """The repository's name, which is the same in every run."""
+        return self.tree.root.name
+
+    @property
     def root(self) -> str:
         """The repository's path."""
         return str(self.tree.root)

@@ -14,10 +14,10 @@ import pytest
 
 from pipeline.embedders import Passage
 from pipeline.embedders.choosing import EmbedderConfig, choose
-from pipeline.embedders.local import DIMENSION, LocalEmbedder, WordVectors
+from pipeline.embedders.local import DIMENSION, SLICE, LocalEmbedder, WordVectors, slices
 from pipeline.embedders.prompts import prompts_of
 from pipeline.embedders.vocabulary import stem, weight
-from pipeline.errors import ValidationError
+from pipeline.errors import JobStopped, ValidationError
 from tests.meanings import FUNCTIONS, QUERIES
 
 if TYPE_CHECKING:
@@ -108,6 +108,30 @@ def test_a_passage_is_embedded_alone_as_in_a_batch() -> None:
 def test_no_passages_are_no_vectors() -> None:
     """An empty request has an empty answer."""
     assert LocalEmbedder().embed([]).vectors.shape == (0, DIMENSION)
+
+
+def test_the_caller_is_heard_between_slices_of_a_request() -> None:
+    """A large request is embedded in slices, as it would be in one, and ends with what `heed` raises (R30)."""
+    many = [Passage("", f"total_{i} = {i} " * 700) for i in range(60)]
+    heard: list[int] = []
+    sliced = LocalEmbedder().embed(many, lambda: heard.append(1))
+    assert len(heard) >= 4
+    np.testing.assert_array_equal(sliced.vectors[37], LocalEmbedder().embed([many[37]]).vectors[0])
+
+    def stop() -> None:
+        raise JobStopped("cancelled")
+
+    with pytest.raises(JobStopped):
+        LocalEmbedder().embed(many, stop)
+    assert LocalEmbedder().embed(many[:2], stop).vectors.any(axis=1).all()
+
+
+@pytest.mark.parametrize("lengths", [[], [0], [5], [SLICE + 1], [SLICE, 1, 1, SLICE + 5, SLICE + 5, 3]])
+def test_slices_hold_every_passage_once(lengths: list[int]) -> None:
+    """Whatever the lengths, the slices follow on each other, none is empty, and a passage too many begins the next."""
+    found = list(slices([Passage("", "x" * length) for length in lengths]))
+    assert [at for start, stop in found for at in range(start, stop)] == list(range(len(lengths)))
+    assert all(sum(lengths[start : stop - 1]) <= SLICE for start, stop in found)
 
 
 def test_a_full_table_begins_afresh_with_the_same_vectors() -> None:
