@@ -82,14 +82,11 @@ def _block(
     """Block the job until the embedder answers again (R13): the batch asks again later, and counts no failure."""
     batch = batches.load(connection, batch_id)
     delivery.postpone(connection, bench.limits.unavailable_retry, clean(error))
-    jobs.move(
-        connection,
-        batch.job_id,
-        JobStatus.BLOCKED,
-        "blocked",
-        sources=(JobStatus.RUNNING,),
-        blocked_reason=clean(error),
-    )
+    reason = clean(error)
+    if not jobs.move(
+        connection, batch.job_id, JobStatus.BLOCKED, "blocked", sources=(JobStatus.RUNNING,), blocked_reason=reason
+    ):
+        jobs.note_blocked_reason(connection, batch.job_id, reason)
     return Mended("blocked", clean(error))
 
 

@@ -161,6 +161,16 @@ def move(
     return moved is not None
 
 
+def note_blocked_reason(connection: Connection, job_id: UUID, reason: str) -> None:
+    """Tell what a blocked job waits for by now; since when it waits stays."""
+    changed = update(jobs).where(
+        jobs.c.id == job_id, jobs.c.status == JobStatus.BLOCKED, jobs.c.blocked_reason != reason
+    )
+    told = changed.values(blocked_reason=reason, updated_at=CLOCK).returning(jobs.c.id)
+    if connection.execute(told).first():
+        announce(connection, job_id)
+
+
 def hold(connection: Connection, job_id: UUID) -> bool:
     """Lock a job's row, so that it goes on running until the transaction ends; False when it does not run."""
     held = select(jobs.c.id).where(jobs.c.id == job_id, jobs.c.status.in_(WORKING)).with_for_update()
