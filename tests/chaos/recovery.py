@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tests.chaos.world import World
 
 TICK: Final = 0.2
+AWAY: Final = "the server was away"
 STALL_SECONDS: Final = 60.0
 PROMISED_SECONDS: Final = 10.0
 """What R13 and R33 allow."""
@@ -97,7 +98,7 @@ class Watch:
 
     def _set_back(self, fault: str) -> None:
         for clock in self._clocks.values():
-            clock.since, clock.fault = time.monotonic(), fault
+            clock.since, clock.fault = time.monotonic(), fault or clock.fault or AWAY
 
     def _run(self) -> None:
         while not self._ended.is_set():
@@ -108,7 +109,7 @@ class Watch:
                         self._look(session)
             except psycopg.Error:
                 with self._guard:
-                    self._set_back("server away")
+                    self._set_back("")
                 self._ended.wait(TICK)
 
     def _look(self, session: psycopg.Connection) -> None:

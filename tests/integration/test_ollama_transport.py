@@ -90,6 +90,9 @@ def test_the_kernel_asks_after_a_silent_server(server: OllamaStandin, embedder: 
     with pytest.raises(JobStopped):
         embedder.embed(PASSAGES, look)
     assert seen == [{KEEPALIVE_TIMER}]
+    kept = transport.KEEPALIVE
+    assert kept["TCP_KEEPIDLE"] + kept["TCP_KEEPINTVL"] * kept["TCP_KEEPCNT"] <= 10
+    assert kept["TCP_USER_TIMEOUT"] <= 10_000
 
 
 def test_a_peer_that_takes_nothing_is_given_up_long_before_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
