@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from ops.settings import Settings
 
 START_SECONDS: Final = 20.0
-STOP_SECONDS: Final = 40.0
+STOP_SECONDS: Final = 60.0
+"""More than a group gives its children, what it then waits for them, and what the keeper waits for the server."""
 LOCK_ATTEMPTS: Final = 10
 LOOK_SECONDS: Final = 5.0
 """How often the supervisor asks whether anything is active."""

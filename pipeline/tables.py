@@ -109,6 +109,7 @@ indexing_jobs = Table(
     Column("status", Text, nullable=False, server_default=text("'pending'")),
     Column("embedder", Text, nullable=False),
     Column("model", Text, nullable=False),
+    Column("model_id", ForeignKey(models.c.id), comment="The vector space of all that the job writes"),
     Column("recursive", Boolean, nullable=False, server_default=text("true")),
     Column("force_reindex", Boolean, nullable=False, server_default=text("false")),
     Column("force_before", Moment, comment="Files that were indexed before this moment are indexed anew"),

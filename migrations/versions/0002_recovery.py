@@ -42,9 +42,13 @@ ALTER TABLE penstock.batches ADD COLUMN suspect SMALLINT;
 COMMENT ON COLUMN penstock.batches.suspect IS 'Position of the file that was worked on last, noted once a worker died';
 
 ALTER TABLE penstock.indexing_jobs
+    ADD COLUMN model_id SMALLINT,
+    ADD CONSTRAINT fk_indexing_jobs_model_id FOREIGN KEY(model_id) REFERENCES penstock.models (id),
     ADD COLUMN force_before TIMESTAMP WITH TIME ZONE,
     ADD COLUMN running_since TIMESTAMP WITH TIME ZONE,
     ADD COLUMN ran_seconds DOUBLE PRECISION DEFAULT 0 NOT NULL;
+
+COMMENT ON COLUMN penstock.indexing_jobs.model_id IS 'The vector space of all that the job writes';
 
 COMMENT ON COLUMN penstock.indexing_jobs.force_before IS 'Files that were indexed before this moment are indexed anew';
 
@@ -66,7 +70,8 @@ COMMENT ON TABLE penstock.event_outbox IS 'Events that were not told yet';
 DOWNGRADE: Final = """
 DROP TABLE penstock.event_outbox;
 
-ALTER TABLE penstock.indexing_jobs DROP COLUMN force_before, DROP COLUMN running_since, DROP COLUMN ran_seconds;
+ALTER TABLE penstock.indexing_jobs DROP COLUMN model_id, DROP COLUMN force_before,
+    DROP COLUMN running_since, DROP COLUMN ran_seconds;
 
 ALTER TABLE penstock.batches DROP COLUMN suspect;
 

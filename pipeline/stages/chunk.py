@@ -15,7 +15,7 @@ from pipeline.reading import SourceText, read
 from pipeline.records import Outcome
 from pipeline.stages.workbench import due
 from pipeline.states import BatchStage, Stage
-from pipeline.store import batches, embeddings, files, progress, repositories
+from pipeline.store import batches, embeddings, files, progress
 from pipeline.store.batches import FileResult
 from pipeline.store.embeddings import StagedChunk
 from pipeline.store.progress import Clock, Progress
@@ -62,9 +62,8 @@ def chunk(bench: Workbench, subject: str, delivery: Delivery) -> ChunkReport:
 
 
 def _hashes(connection: Connection, batch: Batch) -> dict[str, bytes]:
-    model = repositories.newest_model(connection, batch.embedder, batch.model)
     paths = [entry.path for entry in batch.files]
-    return files.hashes(connection, batch.repository_id, model.id if model else None, batch.force_before, paths)
+    return files.hashes(connection, batch.repository_id, batch.model_id, batch.force_before, paths)
 
 
 def _read_all(

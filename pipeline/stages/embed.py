@@ -65,8 +65,7 @@ def embed(bench: Workbench, subject: str, delivery: Delivery) -> EmbedReport:
         batch = due(connection, subject, BatchStage.EMBED)
         if embeddings.count_staged(connection, batch.batch_id) != batch.chunk_count:
             raise StagedRowsLost(f"batch {batch.batch_id} lost its staged chunks")
-        model = repositories.newest_model(connection, batch.embedder, batch.model)
-        missing = embeddings.missing(connection, batch.batch_id, model.id if model else None)
+        missing = embeddings.missing(connection, batch.batch_id, batch.model_id)
     embedder = bench.embedder_for(batch.embedder, batch.model)
     account = Account(batch, delivery)
     heed = bench.heed(batch.job_id)
@@ -117,15 +116,20 @@ def _keep(
 
 
 def _model(connection: Connection, batch: Batch, answer: Embedded) -> int:
+    """Return the vector space that the job is pinned to, which the first answer may decide (R50)."""
     dimension = int(answer.vectors.shape[1])
-    known = repositories.newest_model(connection, batch.embedder, batch.model)
-    if known is not None and known.dimension != dimension:
+    model_id = batch.model_id
+    if model_id is None:
+        seen = repositories.add_model(connection, batch.embedder, batch.model, dimension)
+        model_id = jobs.pin_model(connection, batch.job_id, seen)
+    expected = repositories.dimension_of(connection, model_id)
+    if expected != dimension:
         raise DimensionChanged(
-            f"{batch.embedder} model {batch.model} answers with {dimension} dimensions, the index has {known.dimension}"
+            f"{batch.embedder} model {batch.model} answers with {dimension} dimensions, the index has {expected}"
             "; if the model was replaced, submit the repository again to embed it anew",
             dimension,
         )
-    return known.id if known is not None else repositories.add_model(connection, batch.embedder, batch.model, dimension)
+    return model_id
 
 
 def _hand_on(bench: Workbench, batch: Batch, account: Account, delivery: Delivery, started: float) -> int:

@@ -30,9 +30,8 @@ def finish(bench: Workbench, connection: Connection, job_id: UUID, outbox: Outbo
     # Nothing is left to embed, so nothing is waited for.
     jobs.move(connection, job_id, JobStatus.RUNNING, "unblocked", sources=(JobStatus.BLOCKED,))
     if jobs.move(connection, job_id, JobStatus.COMPLETED, "completed"):
-        model = repositories.newest_model(connection, job.embedder, job.model)
         state = "partial" if job.files_failed else "complete"
-        repositories.set_state(connection, job.repository_id, state, model.id if model else None)
+        repositories.set_state(connection, job.repository_id, state, job.model_id)
         bench.admit(connection, outbox)
 
 

@@ -167,14 +167,15 @@ class Source:
 def _open(bench: Workbench, job_id: UUID, delivery: Delivery) -> tuple[Scan, Source]:
     with bench.engine.begin() as connection:
         bench.admit(connection, delivery)
-    with bench.engine.connect() as connection:
+    with bench.engine.begin() as connection:
         job = jobs.get(connection, job_id)
         if job is None or job.status not in {JobStatus.RUNNING, JobStatus.BLOCKED}:
             raise JobStopped(f"job {job_id} is not running")
         if job.scan_completed:
             raise BatchMoved(f"the scan of job {job_id} is complete")
         repository = repositories.find(connection, job.project_id, job.repo_path)
-        model = repositories.newest_model(connection, job.embedder, job.model)
+        newest = repositories.newest_model(connection, job.embedder, job.model)
+        model_id = jobs.pin_model(connection, job_id, newest.id) if newest else job.model_id
         sequence = batches.next_sequence(connection, job_id)
     if repository is None:
         raise ScanRefused(f"the repository {job.repo_path} was removed from the index")
@@ -187,7 +188,7 @@ def _open(bench: Workbench, job_id: UUID, delivery: Delivery) -> tuple[Scan, Sou
         exclude=tuple(job.exclude_globs),
         max_file_bytes=bench.limits.max_file_bytes,
     )
-    return work, Source(Path(job.repo_path), options, model.id if model else None, job.force_before)
+    return work, Source(Path(job.repo_path), options, model_id, job.force_before)
 
 
 def _check(bench: Workbench, listing: Listing, root: Path) -> None:

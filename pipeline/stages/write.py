@@ -40,16 +40,13 @@ def write(bench: Workbench, subject: str, delivery: Delivery) -> WriteReport:
     started = time.monotonic()
     with bench.engine.begin() as connection:
         batch = due(connection, subject, BatchStage.WRITE)
-        model = repositories.newest_model(connection, batch.embedder, batch.model)
-        written = files.replace(
-            connection, batch.repository_id, batch.batch_id, model.id if model else None, batch.results
-        )
+        written = files.replace(connection, batch.repository_id, batch.batch_id, batch.model_id, batch.results)
         if written != batch.chunk_count:
             raise StagedRowsLost(f"batch {batch.batch_id}: {written} of {batch.chunk_count} chunks are there to write")
         batches.drop_staged(connection, [batch.batch_id])
         batches.add_outcomes(connection, batch.job_id, batch.results)
         batches.move(connection, batch.batch_id, BatchStage.WRITE, BatchStage.DONE)
-        repositories.note_model(connection, batch.repository_id, model.id if model else None)
+        repositories.note_model(connection, batch.repository_id, batch.model_id)
         delivery.complete(connection)
         bench.let_in(connection, batch.job_id, delivery)
         clock = Clock(Stage.WRITE, time.monotonic() - started)

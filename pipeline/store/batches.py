@@ -63,6 +63,8 @@ class Batch:
     force_before: datetime | None
     embedder: str
     model: str
+    model_id: int | None
+    """The vector space that the job is pinned to; None until the first answer of a model never seen."""
 
 
 def add(connection: Connection, job_id: UUID, sequence: int, files: Sequence[FileEntry]) -> None:
@@ -86,6 +88,7 @@ LOADED: Final = (
         indexing_jobs.c.force_before,
         indexing_jobs.c.embedder,
         indexing_jobs.c.model,
+        indexing_jobs.c.model_id,
         repositories.c.root_path,
     )
     .join(indexing_jobs, indexing_jobs.c.id == batches.c.job_id)
@@ -120,6 +123,7 @@ def _batch(row: Row[Any]) -> Batch:
         force_before=row.force_before,
         embedder=row.embedder,
         model=row.model,
+        model_id=row.model_id,
     )
 
 

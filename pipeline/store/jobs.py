@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import Row, and_, extract, func, select, text, true, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from pipeline.errors import JobStopped
 from pipeline.states import ACTIVE, WORKING, JobStatus, sources_of
 from pipeline.store import events
 from pipeline.tables import indexing_jobs as jobs
@@ -255,6 +256,19 @@ WHERE status IN ('cancelled', 'completed', 'failed') AND finished_at < now() - i
 def delete_expired(connection: Connection, days: float) -> int:
     """Delete jobs that finished more than `days` days ago, with their batches, outcomes and events (R38)."""
     return connection.execute(EXPIRED, {"days": days}).rowcount
+
+
+def pin_model(connection: Connection, job_id: UUID, model_id: int) -> int:
+    """Have a job write in this vector space, unless it has one already; return the one that it has now (R50).
+
+    Raises JobStopped when the job does not run.
+    """
+    running = update(jobs).where(jobs.c.id == job_id, jobs.c.status.in_(WORKING))
+    pinned = running.values(model_id=func.coalesce(jobs.c.model_id, model_id)).returning(jobs.c.model_id)
+    found = connection.execute(pinned).scalar()
+    if found is None:
+        raise JobStopped(f"job {job_id} is not running any more")
+    return int(found)
 
 
 def begin_scan(connection: Connection, job_id: UUID, files: int) -> bool:

@@ -95,6 +95,11 @@ def newest_model(connection: Connection, embedder: str, model: str) -> Row[Any] 
     ).first()
 
 
+def dimension_of(connection: Connection, model_id: int) -> int:
+    """Return the dimension of a vector space."""
+    return int(connection.execute(select(models.c.dimension).where(models.c.id == model_id)).scalar_one())
+
+
 def add_model(connection: Connection, embedder: str, model: str, dimension: int) -> int:
     """Return the id of the vector space that a model answers in now, made when it is new."""
     seen = upsert(models).values(embedder=embedder, model=model, dimension=dimension)

@@ -11,11 +11,11 @@ import numpy as np
 from pipeline.states import MOVES, TERMINAL, JobStatus
 from tests.chaos import audit
 from tests.chaos.server import NAME
-from tests.chaos.waiting import soon
+from tests.chaos.waiting import lasting
 from tests.inspecting import chunk_set, leftovers, sums, vectors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Collection, Iterable
 
     import psycopg
     from numpy.typing import NDArray
@@ -104,7 +104,7 @@ def broken(world: World, users: Iterable[User], *, since: int) -> tuple[int, lis
         found = [text for user in users for text in _of_repository(world, user)]
         found += left(world.engine, LET_GO, but={STAGED})
         for question in (locks, idlers, crowds, partial(ghosts, world)):
-            found += _lasting(partial(question, session))
+            found += lasting(partial(question, session), LET_GO)
         last, seen = audit.breaches(session, since)
         found += [*seen, *audit.undone(session), *counters(session), *ends(world.engine, session, by_design)]
         found += [*paths(session), *strange_vectors(session), *_repeated(world)]
@@ -113,12 +113,6 @@ def broken(world: World, users: Iterable[User], *, since: int) -> tuple[int, lis
 
 def _of_repository(world: World, user: User) -> list[str]:
     return unlike(world.engine, world.undisturbed.index(user.tree, user.office.embedder), user.root)
-
-
-def _lasting(question: Callable[[], list[str]]) -> list[str]:
-    """Return what is still found after a while in which it may go."""
-    soon(lambda: not question(), LET_GO)
-    return question()
 
 
 def ends(engine: Engine, session: psycopg.Connection, by_design: Collection[str]) -> list[str]:
@@ -154,12 +148,10 @@ def paths(session: psycopg.Connection) -> list[str]:
 
 def left(engine: Engine, patience: float = PATIENCE, *, but: Collection[str] = ()) -> list[str]:
     """Nothing is left over of what jobs leave behind them: no message, no staged row, no chunk without a file."""
-
-    def found() -> list[str]:
-        return [f"left over: {count} {kind}" for kind, count in leftovers(engine).items() if kind not in but]
-
-    soon(lambda: not found(), patience)
-    return found()
+    found = lasting(
+        lambda: [f"{count} {kind}" for kind, count in leftovers(engine).items() if kind not in but], patience
+    )
+    return [f"left over: {text}" for text in found]
 
 
 def locks(session: psycopg.Connection) -> list[str]:
@@ -220,10 +212,13 @@ def _close(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
 def after_the_end(world: World) -> list[str]:
     """Return what workers left behind that were asked to end: entries, messages in their hands, sessions."""
     with world.server.session() as session:
-        soon(lambda: not session.execute(SESSIONS, (NAME,)).fetchall(), LET_GO)
-        rows = {
-            "entries of workers": session.execute(WORKERS).fetchall(),
-            "messages in their hands": session.execute(HELD).fetchall(),
-            "sessions": session.execute(SESSIONS, (NAME,)).fetchall(),
-        }
+        return lasting(partial(_remains, session), LET_GO)
+
+
+def _remains(session: psycopg.Connection) -> list[str]:
+    rows = {
+        "entries of workers": session.execute(WORKERS).fetchall(),
+        "messages in their hands": session.execute(HELD).fetchall(),
+        "sessions": session.execute(SESSIONS, (NAME,)).fetchall(),
+    }
     return [f"workers that ended left {what}: {found}" for what, found in rows.items() if found]

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path("/sys/fs/cgroup")
 LIMITS: Final = ("memory.limit_in_bytes", "memory.max")
-LEAST: Final = 1024**2
-"""Less than any worker takes anew within a batch."""
+LEAST: Final = 64 * 1024
+"""Bytes that a process may take once it is in the group: less than any takes anew within a batch."""
 
 
 def own_group() -> Path | None:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 POLL: Final = 0.02
+LOOK: Final = 0.25
+"""Between two looks at what costs the server something."""
 
 
 def soon(question: Callable[[], T], patience: float) -> T:
@@ -18,3 +20,11 @@ def soon(question: Callable[[], T], patience: float) -> T:
     while not (answer := question()) and time.monotonic() < deadline:
         time.sleep(POLL)
     return answer
+
+
+def lasting(question: Callable[[], list[str]], patience: float) -> list[str]:
+    """Return what a question finds again and again for `patience` seconds; nothing when it once finds nothing."""
+    deadline = time.monotonic() + patience
+    while (found := question()) and time.monotonic() < deadline:
+        time.sleep(LOOK)
+    return found

@@ -253,6 +253,26 @@ def test_a_model_that_changes_back_is_no_longer_another_one(driver: Driver, root
     assert ask(driver, text("SELECT count(DISTINCT model_id) FROM penstock.chunks")) == 1
 
 
+def test_a_job_writes_in_one_vector_space_whatever_others_see(driver: Driver, root: Path, tmp_path: Path) -> None:
+    """Its scan has taken files for unchanged in one space: another job's answer must not move the rest of it (R50)."""
+    driver.index(root)
+    write(root, {"part00.py": "def changed():\n    return 'changed'\n"})
+    job_id = submit(driver, root)
+    driver.drain(Stage.SCAN)
+    driver.embedder = WilfulEmbedder(dimension=128)
+    other = write(tmp_path / "other", {"a.py": "def other():\n    return 'elsewhere'\n"})
+    submit(driver, other)
+    driver.drain()
+    assert jobs.status(driver.engine, job_id).error_type == "DimensionChanged"
+    space = text(
+        "SELECT count(DISTINCT c.model_id) FROM penstock.chunks c JOIN penstock.repositories r"
+        " ON r.id = c.repository_id WHERE r.name = 'shop'"
+    )
+    assert ask(driver, space) == 1
+    assert driver.index(root).files_indexed == 12
+    assert ask(driver, space) == 1
+
+
 @pytest.mark.parametrize("stage", [Stage.SCAN, Stage.CHUNK])
 def test_a_failure_after_a_cancel_leaves_no_trace(driver: Driver, root: Path, stage: Stage) -> None:
     """Nothing of a cancelled job is written any more, not even why its last attempt failed (R30)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ from tests.house.sources import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 PROGRAM: Final = """
 import os, signal, sys, time
@@ -318,6 +320,27 @@ def test_a_full_disk_does_not_end_the_group(start: Callable[[str], subprocess.Po
         Group([Child("clerk", clerk)]).run()
     """)
     assert [int(says(process, "clerk")) for _ in range(3)] == [process.pid] * 3
+
+
+def test_a_keeper_leaves_no_start_behind(start: Callable[[str], subprocess.Popen[str]], tmp_path: Path) -> None:
+    """A server that is being started when the supervisor leaves would come up after it was told to stop."""
+    with (tmp_path / "postgres.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # whoever starts the server waits for this
+        process = start(f"""
+            from pathlib import Path
+            from ops import keeper
+
+            keeper.WAIT_SECONDS = 0.3
+            with keeper.kept_server(Settings(penstock_home=Path({str(tmp_path)!r}), database_url=None)) as tend:
+                tend()
+                say("starting", os.waitpid(-1, os.WNOHANG))
+            try:
+                say("left", os.waitpid(-1, os.WNOHANG))
+            except ChildProcessError:
+                say("nobody is left")
+        """)
+        assert says(process, "starting") == "(0, 0)"
+        says(process, "nobody is left")
 
 
 def test_a_thread_that_crashes_takes_its_process_along(start: Callable[[str], subprocess.Popen[str]]) -> None:
