@@ -196,7 +196,7 @@ def read_until_pending(process: subprocess.Popen[str]) -> str:
     """Return what a command prints until it shows a pending job."""
     assert process.stderr is not None
     lines = [process.stderr.readline()]
-    while "Waiting for a free place" not in lines[-1]:
+    while "Waiting" not in lines[-1]:
         assert lines[-1], "the command ended early"
         lines.append(process.stderr.readline())
     return "".join(lines)
