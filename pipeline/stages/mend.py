@@ -132,7 +132,9 @@ def _mend_batch(
     if isinstance(error, StagedRowsLost):
         return _back_to_chunk(connection, stage, batch, delivery, error)
     if isinstance(error, DimensionChanged):
-        repositories.add_model(connection, batch.embedder, batch.model, error.dimension)
+        seen = repositories.add_model(connection, batch.embedder, batch.model, error.dimension)
+        if seen == batch.model_id:  # what is new to this process is what the job is embedded with
+            return _again(connection, delivery, 1, error)
     if isinstance(error, DimensionChanged | ValidationError):
         return _fail_job(bench, connection, batch.job_id, delivery, error)
     _hold(connection, batch.job_id)
