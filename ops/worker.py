@@ -21,6 +21,8 @@ from pipeline.states import Stage
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sqlalchemy import Engine
+
     from actors.broker import LeaseBroker
     from ops.settings import Settings
     from pipeline.stages.workbench import Workbench
@@ -93,10 +95,24 @@ def serve(settings: Settings, url: str, stages: tuple[Stage, ...], threads: int,
             break
     place.deadlines.rest()
     caretaker.end()
+    if not _answers(bench.engine):
+        log.warning("worker.left", reason="the database does not answer; what this worker held is handed out again")
+        return 0
     worker.stop()
     broker.close()
     bench.engine.dispose()
     return 0
+
+
+def _answers(engine: Engine) -> bool:
+    """Return whether the server is there: without it no batch can be ended, and nothing is worth waiting for."""
+    from sqlalchemy.exc import OperationalError
+
+    try:
+        engine.connect().close()
+    except OperationalError:
+        return False
+    return True
 
 
 def bound_memory(megabytes: int) -> None:

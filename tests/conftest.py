@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import signal
 import tempfile
 from contextlib import contextmanager
 from itertools import count
@@ -34,6 +35,9 @@ USERS: Final = HOME.with_suffix(".users")
 UNSAFE_BUT_QUICK: Final = ("fsync", "full_page_writes", "synchronous_commit")
 SERIAL: Final = count(1)
 KNOWS_STRATEGIES: Final = 150_000
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell has it for what runs in its background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

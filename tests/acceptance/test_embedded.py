@@ -8,6 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 from uuid import UUID
@@ -18,6 +20,7 @@ import pytest
 from ops import postgres
 from ops.cli.exits import Exit
 from ops.cluster import Cluster
+from ops.processes import GRACE
 from pipeline import jobs
 from pipeline.errors import DatabaseError
 from pipeline.records import Job, SearchResults
@@ -121,14 +124,10 @@ class Newcomer:
         """Tell whether a process is a server of this home, or one that starts it."""
         return any(str(self.home) in word for word in process.info["cmdline"] or ())
 
-    def lines(self) -> list[dict[str, object]]:
-        """Return what the supervisor and its workers logged."""
-        printed = (self.home / "workers.log").read_text()
-        return [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
-
-    def events(self) -> set[object]:
-        """Return the names of the events that were logged."""
-        return {line["event"] for line in self.lines()}
+    def told(self, event: str) -> list[dict[str, object]]:
+        """Return the lines about an event that the supervisor and its workers logged."""
+        printed = (self.home / "workers.log").read_text().splitlines()
+        return [json.loads(line) for line in printed if f'"event": "{event}"' in line]
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +205,8 @@ def test_a_killed_server_comes_back_without_a_command(newcomer: Newcomer, tmp_pa
     job = newcomer.finished(job_id)
     assert (job.status, job.files_indexed) == (JobStatus.COMPLETED, FILES)
     assert newcomer.server() != killed
-    assert {"server.died", "server.started"} <= newcomer.events()
+    assert newcomer.told("server.died")
+    assert newcomer.told("server.started")
 
 
 def test_a_killed_worker_is_replaced_under_its_supervisor(newcomer: Newcomer, tmp_path: Path) -> None:
@@ -223,22 +223,40 @@ def test_a_killed_worker_is_replaced_under_its_supervisor(newcomer: Newcomer, tm
     eventually(lambda: len(newcomer.workers() - workers) == len(workers))
 
 
+@contextmanager
+def broken_server(newcomer: Newcomer) -> Iterator[None]:
+    """Kill the server, and keep it from starting again for as long as this lasts."""
+    configuration = newcomer.home / "postgres" / "postgresql.auto.conf"
+    sound, refusals = configuration.read_text(), len(newcomer.told("server.refused"))
+    with configuration.open("a") as file:
+        file.write("this is no setting\n")
+    os.kill(newcomer.server(), signal.SIGKILL)
+    eventually(lambda: len(newcomer.told("server.refused")) > refusals)
+    yield
+    configuration.write_text(sound)
+
+
 def test_a_server_that_cannot_start_is_tried_again(newcomer: Newcomer, tmp_path: Path) -> None:
     """The log says why it cannot; the supervisor stays, and the job completes once the fault is mended (R33)."""
     job_id = newcomer.begin(tmp_path / "broken")
     supervisor = newcomer.supervisor()
-    configuration = newcomer.home / "postgres" / "postgresql.auto.conf"
-    sound = configuration.read_text()
-    with configuration.open("a") as file:
-        file.write("this is no setting\n")
-    os.kill(newcomer.server(), signal.SIGKILL)
-    eventually(lambda: "server.refused" in newcomer.events())
-    configuration.write_text(sound)
+    with broken_server(newcomer):
+        reason = newcomer.told("server.refused")[-1]["reason"]
     job = newcomer.finished(job_id)
     assert (job.status, job.files_indexed) == (JobStatus.COMPLETED, FILES)
     assert newcomer.supervisor() == supervisor
-    (refusal, *_) = [line for line in newcomer.lines() if line["event"] == "server.refused"]
-    assert 'configuration file "postgresql.auto.conf" contains errors' in str(refusal["reason"])
+    assert 'configuration file "postgresql.auto.conf" contains errors' in str(reason)
+
+
+def test_workers_do_not_wait_for_a_server_that_is_gone(newcomer: Newcomer, tmp_path: Path) -> None:
+    """`penstock down` without a server ends at once, for no batch can be ended; the job goes on later (R33)."""
+    job_id = newcomer.begin(tmp_path / "deserted")
+    with broken_server(newcomer):
+        asked = time.monotonic()
+        newcomer.run("down")
+        assert time.monotonic() - asked < GRACE
+    newcomer.run("up")
+    assert newcomer.finished(job_id).files_indexed == FILES
 
 
 def test_nobody_starts_a_server_that_was_stopped(newcomer: Newcomer, tmp_path: Path) -> None:
