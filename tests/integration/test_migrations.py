@@ -119,7 +119,7 @@ def test_the_newest_file_is_the_newest_revision(empty_database_url: str) -> None
 
 
 def test_the_migrations_make_what_the_tables_say(engine: Engine) -> None:
-    """Alembic finds no difference between pipeline/tables.py and a migrated database."""
+    """Alembic finds no difference between pipeline/tables/ and a migrated database."""
     options = {
         "include_schemas": True,
         "include_name": _in_our_house,
@@ -134,7 +134,7 @@ def test_the_migrations_make_what_the_tables_say(engine: Engine) -> None:
 
 
 def test_the_migrations_make_the_same_constraints_and_indexes(engine: Engine, empty_database_url: str) -> None:
-    """Checks, keys, indexes and UNLOGGED, which Alembic does not compare, are those of pipeline/tables.py."""
+    """Checks, keys, indexes and UNLOGGED, which Alembic does not compare, are those of pipeline/tables/."""
     other = connect(empty_database_url)
     with other.begin() as created, engine.connect() as migrated:
         created.execute(text("CREATE EXTENSION vector"))
