@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.states import JobStatus
+from pipeline.states import NOTIFIABLE, JobStatus
 
 # --- inside the house -------------------------------------------------------------------------------------------------
 
@@ -73,6 +73,15 @@ class Limits:
     job_seconds: float = 0
     blocked_seconds: float = 0
     chunk_characters: int = 1_500
+
+
+@dataclass(frozen=True, slots=True)
+class NotifyRules:
+    """Which events are notified of, seconds between the throttled ones of a job, and how long a job must run."""
+
+    events: frozenset[str] = frozenset(NOTIFIABLE)
+    interval: float = 60.0
+    least_seconds: float = 10.0
 
 
 # --- at the borders ---------------------------------------------------------------------------------------------------

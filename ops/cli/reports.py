@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from rich.table import Table
 
-from ops.cli.output import Screen, ago, clean, duration, say
+from ops.cli.output import Screen, ago, clean, say
+from pipeline.describing import duration
 from pipeline.states import JobStatus
 
 if TYPE_CHECKING:

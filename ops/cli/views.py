@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final, Self
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from ops.cli.output import Screen, clean, duration
+from ops.cli.output import Screen, clean
+from pipeline.describing import duration
 from pipeline.states import Stage
 
 if TYPE_CHECKING:

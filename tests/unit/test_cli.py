@@ -21,9 +21,10 @@ from ops.cli import app
 from ops.cli.exits import OF_STATUS, Exit
 from ops.cli.index import absolute
 from ops.cli.jobs import parse_status
-from ops.cli.output import Screen, ago, clean, duration
+from ops.cli.output import Screen, ago, clean
 from ops.cli.views import Bars, Lines
 from pipeline import errors
+from pipeline.describing import duration
 from pipeline.errors import PenstockError, ValidationError
 from pipeline.records import Job, StageProgress
 from pipeline.states import TERMINAL, JobStatus, Stage
