@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, Queue
 from threading import Event, Thread
 from time import monotonic
@@ -68,56 +69,69 @@ class Delivery:
     seconds: float
 
 
-class Courier:
-    """Carries notices to one service, one after another.
+class Call(Thread):
+    """One sending, in a thread of its own: a library that waits in a socket cannot be interrupted, only left behind."""
 
-    Each call is made in a thread of its own, for a library that waits in a socket cannot be interrupted: a call that
-    hangs is left behind after its time, and ends with the process at the latest.
-    """
+    def __init__(self, service: Service, title: str, body: str, kind: str) -> None:
+        super().__init__(daemon=True, name=f"notification to {service.position}")
+        self._send = partial(service.send, title, body, kind)
+        self._reason: str | None = f"no answer within {SEND_SECONDS:g} s"
+
+    def run(self) -> None:
+        """Send."""
+        try:
+            self._reason = self._send()
+        except Exception as error:  # noqa: BLE001 - whatever a library raises, the worker must live on
+            self._reason = type(error).__name__  # its text may hold the URL
+
+    def outcome(self) -> str | None:
+        """Send, for so long as a service may take; return the reason when it failed."""
+        try:
+            self.start()
+        except RuntimeError as error:
+            return str(error)
+        self.join(SEND_SECONDS)
+        return self._reason
+
+
+class Courier:
+    """Carries notices to one service, one after another; what hangs ends with the process at the latest."""
 
     def __init__(self, service: Service, deliveries: Queue[Delivery | None]) -> None:
         self.service = service
         self.carried: set[int] = set()
         self._deliveries = deliveries
         self._notices: Queue[Notice] = Queue()
-        self._hung: list[Thread] = []
+        self._hung: list[Call] = []
         self._thread: Thread | None = None
 
     def offer(self, notice: Notice) -> None:
         """Carry a notice, unless it is carried already, or too many are."""
         if notice.event_id in self.carried or len(self.carried) >= MOST_CARRIED:
             return
+        if self._thread is None:
+            thread = Thread(target=self._run, daemon=True, name=f"courier to {self.service.position}")
+            thread.start()
+            self._thread = thread
         self.carried.add(notice.event_id)
         self._notices.put(notice)
-        if self._thread is None:
-            self._thread = Thread(target=self._run, daemon=True, name=f"courier {self.service.position}")
-            self._thread.start()
 
     def _run(self) -> None:
         while True:
             notice = self._notices.get()
             began = monotonic()
-            reason = self._call(notice)
+            reason = self._deliver(notice)
             self._deliveries.put(Delivery(self.service, notice, reason, round(monotonic() - began, 3)))
 
-    def _call(self, notice: Notice) -> str | None:
-        self._hung = [thread for thread in self._hung if thread.is_alive()]
+    def _deliver(self, notice: Notice) -> str | None:
+        self._hung = [call for call in self._hung if call.is_alive()]
         if len(self._hung) >= MOST_HUNG:
             return f"{MOST_HUNG} earlier notifications hang still"
-        reasons: list[str | None] = []
-        call = Thread(target=self._send, args=(notice, reasons), daemon=True, name=f"call {self.service.position}")
-        call.start()
-        call.join(SEND_SECONDS)
-        if reasons:
-            return reasons[0]
-        self._hung.append(call)
-        return f"no answer within {SEND_SECONDS:g} s"
-
-    def _send(self, notice: Notice, reasons: list[str | None]) -> None:
-        try:
-            reasons.append(self.service.send(title(notice), body(notice), notice.kind))
-        except Exception as error:  # noqa: BLE001 - whatever a library raises, the worker must live on
-            reasons.append(type(error).__name__)  # its text may hold the URL
+        call = Call(self.service, title(notice), body(notice), notice.kind)
+        reason = call.outcome()
+        if call.is_alive():
+            self._hung.append(call)
+        return reason
 
 
 class Notifier(Thread):
@@ -216,7 +230,7 @@ def say(delivery: Delivery) -> None:
 def _context(service: Service, notice: Notice) -> dict[str, object]:
     return {
         "service": service.kind,
-        "url": service.position,
+        "entry": service.position,
         "about": notice.kind,
         "job_id": str(notice.job.job_id),
         "attempts": notice.attempts + 1,

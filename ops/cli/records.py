@@ -50,6 +50,21 @@ class Workers(Record):
     workers: tuple[Worker, ...]
 
 
+class Notified(Record):
+    """What became of a test message to one service: its place in PENSTOCK_NOTIFY_URLS, and why it failed, if it did."""
+
+    entry: int
+    service: str
+    sent: bool
+    reason: str | None
+
+
+class NotifyTest(Record):
+    """What became of a test message to every service."""
+
+    services: tuple[Notified, ...]
+
+
 class Migrations(Record):
     """Where the database stands."""
 
