@@ -137,6 +137,15 @@ class FileNote(Record):
     reason: str
 
 
+class JobEvent(Record):
+    """Something that happened in a job's life; `detail` is what there is to say of it."""
+
+    event_id: int
+    at: datetime
+    type: str
+    detail: dict[str, str | int | float | bool]
+
+
 class Job(Record):
     """The status record of a job (R03, R14, R15, R20-R24): the same in CLI, MCP and web."""
 

@@ -73,7 +73,7 @@ def list_jobs(
         print_jobs(page)
 
 
-@app.command(epilog="Examples: `penstock status last --follow`, `penstock status 3fa85f64 --files 20`.")
+@app.command(epilog="Examples: `penstock status last --follow`, `penstock status 3fa85f64 --files 20 --events`.")
 def status(
     job_id: JobId,
     *,
@@ -81,13 +81,14 @@ def status(
     files: Annotated[
         int | None, typer.Option("--files", metavar="N", min=0, help="Also up to N skipped and failed files.")
     ] = None,
+    events: Annotated[bool, typer.Option("--events", help="Also what happened to it, and when.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show where a job is."""
     from ops.cli.attending import attend
     from ops.cli.desk import find_job, opened
     from ops.cli.output import emit
-    from ops.cli.records import JobWithFiles
+    from ops.cli.records import JobInFull
     from ops.cli.reports import print_job
     from pipeline import jobs
 
@@ -96,10 +97,14 @@ def status(
         if follow:
             attend(desk, job.job_id, as_json=as_json, pauses=False)
         notes = jobs.notes(desk.engine, job.job_id, files) if files else ()
+        happened = jobs.happened(desk.engine, job.job_id) if events else ()
     if not as_json:
-        print_job(job, notes)
+        print_job(job, notes, happened)
+    elif files is None and not events:
+        emit(job)
     else:
-        emit(job if files is None else JobWithFiles(**dict(job), files=notes))
+        noted = None if files is None else notes
+        emit(JobInFull(**dict(job), files=noted, events=happened if events else None))
 
 
 @app.command()

@@ -55,9 +55,10 @@ def take_untold(connection: Connection, most: int) -> Sequence[Row[Any]]:
     return connection.execute(TAKE, {"most": most}).all()
 
 
-def of_job(connection: Connection, job_id: UUID) -> Sequence[Row[Any]]:
-    """Return a job's events, oldest first."""
-    return connection.execute(select(job_events).where(job_events.c.job_id == job_id).order_by(job_events.c.id)).all()
+def of_job(connection: Connection, job_id: UUID, after: int = 0) -> Sequence[Row[Any]]:
+    """Return a job's events, or those after one of them, oldest first."""
+    wanted = job_events.c.job_id == job_id, job_events.c.id > after
+    return connection.execute(select(job_events).where(*wanted).order_by(job_events.c.id)).all()
 
 
 def count(connection: Connection, job_id: UUID, kind: str) -> int:

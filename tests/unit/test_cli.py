@@ -22,7 +22,7 @@ from ops.cli.exits import OF_STATUS, Exit
 from ops.cli.index import absolute
 from ops.cli.jobs import parse_status
 from ops.cli.output import Screen, ago, clean
-from ops.cli.views import Bars, Lines
+from ops.cli.views import Bars, Lines, understands_taskbar
 from pipeline import errors
 from pipeline.describing import duration
 from pipeline.errors import PenstockError, ValidationError
@@ -195,7 +195,7 @@ def test_nothing_that_steers_a_terminal_is_printed() -> None:
 
 
 def test_lines_are_few() -> None:
-    """News come at most every two seconds; states and milestones at once (R60)."""
+    """News come at most every two seconds, milestones at once; that it rests is told by its events (R60)."""
     written: list[str] = []
     news = ((0.0, 1, "a"), (1.0, 2, "b"), (1.5, 26, "c"), (3.0, 27, "c"), (4.0, 28, "d"), (9.0, 28, "d"))
     now = 0.0
@@ -203,7 +203,7 @@ def test_lines_are_few() -> None:
     for now, percent, message in news:  # noqa: B007 - the clock reads it
         lines.show(job(progress_percentage=percent, progress_message=message))
     lines.show(job(JobStatus.BLOCKED, progress_percentage=28, progress_message="Waiting: the server is away"))
-    assert [line.split("%")[1].strip() for line in written] == ["a", "c", "d", "Waiting: the server is away"]
+    assert [line.split("%")[1].strip() for line in written] == ["a", "c", "d"]
 
 
 def test_bars_show_every_stage_and_the_words() -> None:
@@ -219,3 +219,18 @@ def test_bars_show_every_stage_and_the_words() -> None:
     assert "5/10 files" in shown
     assert "about 1 min 15 s left" in shown
     assert "Chunking files: 5/10" in shown
+
+
+@pytest.mark.parametrize(
+    ("environment", "understands"),
+    [
+        ({"TERM": "xterm-256color"}, True),
+        ({"TERM": "linux"}, False),
+        ({}, False),
+        ({"TERM": "xterm", "TERM_PROGRAM": "iTerm.app", "TERM_PROGRAM_VERSION": "3.5.14"}, False),
+        ({"TERM": "xterm", "TERM_PROGRAM": "iTerm.app", "TERM_PROGRAM_VERSION": "3.6.6"}, True),
+    ],
+)
+def test_progress_is_sent_to_terminals_that_take_it_as_such(environment: dict[str, str], *, understands: bool) -> None:
+    """Others would print it, or show each step as a notification (R60)."""
+    assert understands_taskbar(environment) is understands
