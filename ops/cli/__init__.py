@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from ops.cli.app import app, db, notify
+from ops.cli.manual import OPERATING
 
 # In the order of the help; a command imports what it needs when it runs, so that the help costs nothing.
 from ops.cli import index, search, jobs, repositories, workers, migrations, health, notifications  # isort: skip
 
 __all__ = ["app", "health", "index", "jobs", "main", "migrations", "notifications", "repositories", "search", "workers"]
 
-app.add_typer(db, name="db")
-app.add_typer(notify, name="notify")
+app.add_typer(db, name="db", rich_help_panel=OPERATING)
+app.add_typer(notify, name="notify", rich_help_panel=OPERATING)
 
 
 def main() -> None:

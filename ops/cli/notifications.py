@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from ops.cli.app import notify
+from ops.cli.exits import Exit
+from ops.cli.manual import epilog
 from ops.cli.options import AsJson
 
 if TYPE_CHECKING:
@@ -14,10 +16,17 @@ if TYPE_CHECKING:
     from ops.notifying import Service
 
 
-@notify.command("test", epilog="Example: `PENSTOCK_NOTIFY_URLS=desktop penstock notify test`.")
+@notify.command(
+    "test",
+    epilog=epilog(
+        "penstock notify test",
+        exits=(Exit.INTERNAL,),
+        see="penstock doctor",
+        note="docs/notifications.md says what a service is, and what it is told.",
+    ),
+)
 def send_test(*, as_json: AsJson = False) -> None:
     """Send a test message to each service of PENSTOCK_NOTIFY_URLS; exits 1 when one of them did not take it."""
-    from ops.cli.exits import Exit
     from ops.cli.output import emit, say
     from ops.cli.records import NotifyTest
     from ops.notifying import services

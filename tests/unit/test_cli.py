@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -103,6 +104,34 @@ def test_every_command_and_option_explains_itself() -> None:
     for name, command in COMMANDS.items():
         assert command.help, name
         assert all(getattr(parameter, "help", None) for parameter in command.params), name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_ends_with_examples_that_work(name: str) -> None:
+    """Each example is a line of this command that parses, each other command it names is there (R60)."""
+    told = COMMANDS[name].epilog or ""
+    examples = re.findall(r"^  (penstock .+)$", told, re.MULTILINE)
+    assert examples
+    for example in examples:
+        _, *words = shlex.split(example)
+        assert " ".join(words).startswith(name)
+        COMMANDS[name].make_context(name, words[len(name.split()) :])
+    others = told.partition("See also: ")[2].split(", ")
+    assert {other.removeprefix("penstock ") for other in others} <= COMMANDS.keys() - {name}
+    codes = re.findall(r"(\d+) ", told.partition("Exit codes: ")[2].partition("\n")[0])
+    assert {Exit.OK, Exit.VALIDATION} <= {Exit(int(code)) for code in codes}
+
+
+def test_the_overview_has_the_parts_of_the_manual() -> None:
+    """Each command stands under the heading that it has in docs/cli.md (R60)."""
+    for part, section in re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", MANUAL, re.MULTILINE | re.DOTALL):
+        named = dict.fromkeys(re.findall(r"^### `penstock (\w+)", section, re.MULTILINE))
+        assert {name for name in named if panel_of(name) != part} == set()
+
+
+def panel_of(name: str) -> str | None:
+    """Return the part of the overview that a command, or a group of them, is in."""
+    return getattr(commands_of(get_command(app))[name], "rich_help_panel", None)
 
 
 def test_errors_end_with_a_named_code() -> None:
