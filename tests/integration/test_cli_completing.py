@@ -17,7 +17,7 @@ from tests.commanding import make_shop
 from tests.driving import Driver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
     from sqlalchemy import Engine
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def tab(tmp_path: Path) -> Callable[..., list[str]]:
     """Return a function that presses Tab after some words, and returns what is offered."""
 
-    def tab(line: str, environment: Mapping[str, str]) -> list[str]:
+    def tab(line: str, environment: dict[str, str]) -> list[str]:
         words = {"COMP_WORDS": f"penstock {line}", "COMP_CWORD": str(line.count(" ") + 1)}
         home = {"PENSTOCK_HOME": str(tmp_path / "home"), "_PENSTOCK_COMPLETE": "complete_bash"}
         pressed = subprocess.run(
