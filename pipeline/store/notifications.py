@@ -40,7 +40,7 @@ CLAIM: Final = text("""
 UPDATE penstock.notification_outbox SET
     attempts = attempts + 1,
     due_at = clock_timestamp()
-        + make_interval(secs => least(:longest, :first * 2.0 ^ least(attempts, 20)) * (0.8 + 0.4 * random()))
+        + make_interval(secs => least(:longest, :first * 2.0 ^ least(attempts, 20)) * (0.75 + 0.25 * random()))
 WHERE event_id = ANY(:events)
 """)
 
