@@ -133,7 +133,7 @@ def logged(lines: Lines, event: str, entry: int = 1) -> list[str]:
     return [line["about"] for line in lines if line["event"] == event and line["entry"] == entry]
 
 
-# --- delivery ---------------------------------------------------------------------------------------------------------
+# --- answer ---------------------------------------------------------------------------------------------------------
 
 
 def test_every_event_arrives(driver: Driver, root: Path, receiver: Receiver) -> None:
@@ -234,7 +234,7 @@ def take(engine: Engine, throttle: Throttle) -> list[str]:
     """Return which events a round would send."""
     with engine.begin() as connection:
         connection.execute(DUE)
-        return [notice.kind for notice in throttle.take(connection).due]
+        return [notification.kind for notification in throttle.take(connection).due]
 
 
 def test_what_goes_back_and_forth_is_told_once_in_a_while(driver: Driver, root: Path) -> None:
