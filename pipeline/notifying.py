@@ -150,9 +150,10 @@ HEADLINES: Final = {
 
 
 def title(notification: Notification) -> str:
-    """Return the headline of a notification: which repository, and what happened."""
+    """Return the headline of a notification, one line: which repository, and what happened."""
     headline = HEADLINES[notification.kind].format_map({"percent": "?", **notification.detail})
-    return f"{notification.job.name}: {headline}"
+    name = " ".join(notification.job.name.split())  # a folder's name may hold anything, also what ends a mail's subject
+    return f"{name}: {headline}"
 
 
 def body(notification: Notification) -> str:

@@ -296,11 +296,12 @@ def test_nobody_is_interrupted_for_a_job_of_a_moment(
     desktop(tmp_path, monkeypatch)
     with told(driver.engine, "desktop", receiver.url, rules=NotifyRules(least_seconds=30)):
         driver.index(root)
-        driver.index(write(tmp_path / "empty", {"a.bin": "\0"}))
+        driver.index(write(tmp_path / "a\n<b>", {"a.bin": "\0"}))
         eventually(lambda: not waiting(driver.engine))
     assert "shop: indexing is complete" in receiver.titles
     shown = (tmp_path / "shown").read_text()
-    assert "empty: indexing has failed" in shown
+    assert "a <b>: indexing has failed" in shown
+    assert "a\n&lt;b&gt; (project" in shown
     assert "--urgency=critical" in shown
     assert "complete" not in shown
 
