@@ -35,6 +35,7 @@ def ensure(settings: Settings) -> None:
     """Make sure that a supervisor runs for this home; called after a submission, it cannot leave in between."""
     if settings.database_url is not None or running(settings):
         return
+    notifying.services(settings.penstock_notify_urls)  # or the supervisor would refuse them where nobody reads it
     log_file = settings.penstock_home / "workers.log"
     with log_file.open("ab") as output:
         process = subprocess.Popen(
