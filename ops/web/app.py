@@ -9,13 +9,14 @@ from threading import Thread
 from typing import TYPE_CHECKING, Final
 
 import structlog
+from anyio import to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from ops.web import answers, api, health, pages
 from ops.web.guard import SAFE, Guard
-from ops.web.hub import Hub
+from ops.web.hub import GRACE
 from pipeline.errors import PenstockError
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from ops.web.guard import Door
+    from ops.web.hub import Hub
     from ops.web.site import Site
 
 MAX_BODY: Final = 1_000_000
@@ -41,12 +43,12 @@ class Wing:
     lifespan: Callable[[], AbstractAsyncContextManager[object]] = nullcontext
 
 
-def wings(site: Site, door: Door) -> tuple[Wing, ...]:
+def wings(site: Site, door: Door, hub: Hub) -> tuple[Wing, ...]:
     """Return all that is served. A further mouth over HTTP is a further wing: the guard stands before it, too."""
     return (
         Wing(pages.routes(door)),
         Wing(api.routes(site), lambda: opened(site)),
-        Wing(Hub(site).routes()),
+        Wing(hub.routes(), hub.lifespan),
         Wing(health.routes(site.settings)),
     )
 
@@ -77,8 +79,10 @@ def build(door: Door, served: Sequence[Wing]) -> Starlette:
 @asynccontextmanager
 async def opened(site: Site) -> AsyncIterator[None]:
     """Open the database without making anybody wait for it, and close it at the end."""
-    Thread(target=site.open, name="opening", daemon=True).start()
+    opening = Thread(target=site.open, name="opening", daemon=True)
+    opening.start()
     yield
+    await to_thread.run_sync(opening.join, GRACE)
     site.close()
 
 
@@ -93,17 +97,13 @@ class Diary:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = time.monotonic(), FAULT
+        began = time.monotonic()
 
         async def send_noting(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, seconds = message["status"], round(time.monotonic() - began, 3)
+                tell = log.info if scope["method"] not in SAFE or status >= FAULT else log.debug
+                tell("web.request", method=scope["method"], path=scope["path"], status=status, seconds=seconds)
             await send(message)
 
-        try:
-            await self._app(scope, receive, send_noting)
-        finally:
-            tell = log.info if scope["method"] not in SAFE or status >= FAULT else log.debug
-            seconds = round(time.monotonic() - began, 3)
-            tell("web.request", method=scope["method"], path=scope["path"], status=status, seconds=seconds)
+        await self._app(scope, receive, send_noting)

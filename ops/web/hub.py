@@ -6,9 +6,11 @@ import asyncio
 import json
 import threading
 import time
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 import structlog
+from anyio import to_thread
 from sqlalchemy.exc import SQLAlchemyError
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.routing import Route
@@ -40,6 +42,10 @@ BEAT_SECONDS: Final = 10
 """How often a watcher hears that the line is alive, when there is no news."""
 STUCK_SECONDS: Final = 60
 """A watcher that takes nothing for so long is given up."""
+TURN_SECONDS: Final = 0.5
+"""How often the thread asks whether anybody watches still."""
+GRACE: Final = 1.0
+"""Seconds that threads have to end with the site."""
 NEWEST: Final = 20
 EXPLAINED: Final = 12
 """How many active jobs are asked why they stand still, if they do."""
@@ -57,6 +63,7 @@ class Hub:
         self._thread: threading.Thread | None = None
         self._changing = threading.Lock()
         self._failures = 0
+        self._ending = False
 
     def routes(self) -> Sequence[BaseRoute]:
         """Return the stream of snapshots."""
@@ -76,14 +83,28 @@ class Hub:
         news = asyncio.Event()
         self._enter(news)
         try:
-            while True:
+            while not self._ending:
                 await news.wait()
                 news.clear()
-                if self._newest:
+                if self._newest and not self._ending:
                     yield self._newest
         finally:
             with self._changing:
                 self._watchers.discard(news)
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """End the thread with the site."""
+        yield
+        self.end()
+        if thread := self._thread:
+            await to_thread.run_sync(thread.join, GRACE)
+
+    def end(self) -> None:
+        """End all streams; safe to call from a handler of signals."""
+        self._ending = True
+        for news in tuple(self._watchers):
+            news.set()
 
     def _enter(self, news: asyncio.Event) -> None:
         with self._changing:
@@ -120,8 +141,13 @@ class Hub:
             due = time.monotonic() + LOOK_EVERY
             self._tell(loop, ServerSentEvent(snapshot(engine).model_dump_json(), event="snapshot"))
             self._failures = 0
-            announcements.hear(FALLBACK_SECONDS)
+            self._await_news(announcements)
             time.sleep(max(0.0, due - time.monotonic()))
+
+    def _await_news(self, announcements: Announcements) -> None:
+        deadline = time.monotonic() + FALLBACK_SECONDS
+        while self._watchers and time.monotonic() < deadline and not announcements.hear(TURN_SECONDS):
+            pass
 
     def _trouble(self, error: Exception) -> ServerSentEvent:
         """Return the event for a database that cannot be looked at; the log has it once."""

@@ -15,18 +15,33 @@ from ops import logs
 from ops.processes import flush
 from ops.web.app import build, wings
 from ops.web.guard import EVERYWHERE, Door
+from ops.web.hub import Hub
 from ops.web.site import Site
 from pipeline.errors import PenstockError
 
 if TYPE_CHECKING:
+    from types import FrameType
     from typing import NoReturn
 
     from ops.settings import Settings
 
-GRACE: Final = 1
+PATIENCE: Final = 1
 """Seconds that requests under way have when the server is asked to end."""
 
 log = structlog.get_logger("penstock")
+
+
+class Server(uvicorn.Server):
+    """A server that ends its streams when it is asked to end; it would wait for their clients to leave."""
+
+    def __init__(self, config: uvicorn.Config, hub: Hub) -> None:
+        super().__init__(config)
+        self._hub = hub
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end."""
+        self._hub.end()
+        super().handle_exit(sig, frame)
 
 
 def run(settings: Settings, host: str, port: int, *, opens_browser: bool = False) -> NoReturn:
@@ -36,22 +51,23 @@ def run(settings: Settings, host: str, port: int, *, opens_browser: bool = False
     logs.configure(settings)
     address = url_of(host, listener.getsockname()[1])
     site = Site(settings)
+    hub = Hub(site)
     config = uvicorn.Config(
-        build(door, wings(site, door)),
+        build(door, wings(site, door, hub)),
         log_config=None,
         log_level="warning",
         access_log=False,
         server_header=False,
         ws="none",
         lifespan="on",
-        timeout_graceful_shutdown=GRACE,
+        timeout_graceful_shutdown=PATIENCE,
     )
     for number in (signal.SIGTERM, signal.SIGINT):  # the server raises again at its end what ended it
         signal.signal(number, lambda *_: None)
     log.info("web.started", url=address, token=bool(door.token))
     if opens_browser:
         webbrowser.open(address)
-    uvicorn.Server(config).run(sockets=[listener])
+    Server(config, hub).run(sockets=[listener])
     log.info("web.ended")
     flush()
     os._exit(0)  # a thread that still waits for an embedding server must not hold this up

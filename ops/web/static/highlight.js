@@ -42,7 +42,7 @@ export function queryPattern(query) {
   const asked = query.match(/[\p{L}\p{N}]{2,}/gu) ?? [];
   const worth = [...new Set(asked.map((word) => word.toLowerCase()).filter((word) => !COMMON.has(word)))].sort((a, b) => b.length - a.length);
   const stems = worth.map((word) => (word.length > 5 ? word.replace(/(?:ing|ed|es|s)$/, "") : word));
-  return stems.length ? new RegExp(`(?:${stems.join("|")})\\p{Ll}*`, "giu") : null;
+  return stems.length ? new RegExp(`(?:${stems.join("|")})(?:ings?|ed|e?s)?`, "giu") : null;
 }
 
 /** Return the lines of some code as elements, coloured and marked; their numbers begin with `first`. */
