@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from ops.web.guard import Door
 
 STATIC: Final = Path(__file__).parent / "static"
-REVALIDATED: Final = {"Cache-Control": "no-cache"}
+# A form that is sent without any referrer has no origin either, and would be taken for somebody else's.
+REVALIDATED: Final = {"Cache-Control": "no-cache", "Referrer-Policy": "same-origin"}
 WRONG: Final = '<p class="wrong" role="alert">That is not the token. PENSTOCK_SERVE_TOKEN of this server holds it.</p>'
 
 

@@ -136,7 +136,7 @@ export class Actions {
     pause.hidden = !["pending", "running", "blocked"].includes(job.status);
     resume.hidden = !["paused", "failed", "cancelled"].includes(job.status);
     cancel.hidden = !ACTIVE.has(job.status);
-    for (const [word, button] of Object.entries(this.#buttons)) button.setAttribute("aria-label", `${word} ${job.name}`);
+    for (const button of Object.values(this.#buttons)) button.setAttribute("aria-label", `${button.textContent} ${job.name}`);
   }
 }
 
