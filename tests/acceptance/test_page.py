@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ops.settings import Settings
 
-SHOP: Final = {
+SHOP: Final[dict[str, str | bytes]] = {
     "adding.py": 'def add_prices(first, second):\n    """Add two prices."""\n    return first + 20  # cents\n',
     "blob.py": b"\0\1\2",
     "<img src=x onerror=alert(1)>.js": "const hostile = '<img src=x onerror=alert(1)>'; // </script><script>alert(2)\n",

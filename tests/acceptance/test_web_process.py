@@ -70,7 +70,7 @@ def test_open_streams_do_not_hold_up_the_end(database_url: str, tmp_path: Path) 
             assert next(first)[0] == next(second)[0] == "snapshot"
             began = time.monotonic()
             server.process.send_signal(signal.SIGTERM)
-            assert [list(first), list(second)] == [[], []]
+            assert {name for events in (first, second) for name, _ in events} <= {"snapshot"}
             assert server.process.wait(PATIENCE) == 0
             assert time.monotonic() - began < PATIENCE / 2
         assert server.told("web.ended")
