@@ -128,6 +128,14 @@ class FileNote(Record):
     reason: str
 
 
+class JobEvent(Record):
+    """Something that happened to a job (R64); `detail` holds what is known about it beside."""
+
+    at: datetime
+    type: str
+    detail: dict[str, str | int | float | bool]
+
+
 class Job(Record):
     """The status record of a job (R03, R14, R15, R20-R24): the same in CLI, MCP and web."""
 
