@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
 import pydantic
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
 
 from pipeline.errors import ValidationError
@@ -22,6 +22,9 @@ GIGABYTE: Final = 1024**3
 MEGABYTE: Final = 1_000_000
 LEAST_MEMORY: Final = 256
 """Megabytes below which a worker process cannot even begin."""
+SHORTEST_TOKEN: Final = 16
+SECRET: Final = frozenset({"DATABASE_URL", "PENSTOCK_SERVE_TOKEN"})
+"""Variables whose values no error repeats."""
 
 
 def default_home() -> Path:
@@ -70,6 +73,17 @@ def _enough_memory(megabytes: int) -> int:
     return megabytes
 
 
+def _split_names(value: object) -> object:
+    return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+
+def _hard_to_guess(token: SecretStr) -> SecretStr:
+    if len(token.get_secret_value()) < SHORTEST_TOKEN:
+        message = f"it should have at least {SHORTEST_TOKEN} characters, as from `openssl rand -hex 32`"
+        raise ValueError(message)
+    return token
+
+
 Folder = Annotated[Path, AfterValidator(_folder)]
 Roots = Annotated[tuple[Annotated[Path, AfterValidator(_absolute)], ...], NoDecode, BeforeValidator(_split)]
 DatabaseUrl = Annotated[str, AfterValidator(_postgresql)]
@@ -78,6 +92,9 @@ LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], B
 Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 AmountOrOff = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Token = Annotated[SecretStr, AfterValidator(_hard_to_guess)]
 Memory = Annotated[int, Field(ge=0), AfterValidator(_enough_memory)]
 
 
@@ -110,6 +127,11 @@ class Settings(BaseSettings):
     penstock_batch_timeout_seconds: Amount = 30
     penstock_worker_memory_mb: Memory = 2_048
     penstock_idle_seconds: AmountOrOff = 600
+
+    penstock_serve_host: str = "127.0.0.1"
+    penstock_serve_port: Port = 8737
+    penstock_serve_names: Names = ()
+    penstock_serve_token: Token | None = None
 
     penstock_log_level: LogLevel = "INFO"
     penstock_log_format: Literal["auto", "json", "console"] = "auto"
@@ -151,5 +173,5 @@ class Settings(BaseSettings):
 
 def _line(fault: ErrorDetails) -> str:
     variable = str(fault["loc"][0]).upper()
-    shown = "" if variable == "DATABASE_URL" else f"={fault['input']}"
+    shown = "" if variable in SECRET else f"={fault['input']}"
     return f"{variable}{shown}: {fault['msg'].removeprefix('Value error, ')}"

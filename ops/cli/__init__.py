@@ -5,9 +5,9 @@ from __future__ import annotations
 from ops.cli.app import app, db
 
 # In the order of the help; a command imports what it needs when it runs, so that the help costs nothing.
-from ops.cli import index, search, jobs, repositories, workers, migrations, health  # isort: skip
+from ops.cli import index, search, jobs, repositories, workers, migrations, health, mcp  # isort: skip
 
-__all__ = ["app", "health", "index", "jobs", "main", "migrations", "repositories", "search", "workers"]
+__all__ = ["app", "health", "index", "jobs", "main", "mcp", "migrations", "repositories", "search", "workers"]
 
 app.add_typer(db, name="db")
 
