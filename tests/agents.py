@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -43,8 +44,9 @@ class Agent:
         """Call a tool that should succeed, and return its structured answer."""
         result = await self.call(tool, **arguments)
         assert not result.is_error, text_of(result)
-        assert result.structured_content is not None
-        return result.structured_content
+        answer: dict[str, Any] = result.structured_content
+        assert answer == json.loads(text_of(result)), "clients without structured answers read the same"
+        return answer
 
     async def refused(self, tool: str, /, **arguments: object) -> tuple[str, str]:
         """Call a tool that should fail, and return the code and the rest of its words."""
@@ -53,7 +55,8 @@ class Agent:
         code, _, words = text_of(result).partition(": ")
         return code, words
 
-    async def _note(self, progress: float, _total: float | None, message: str | None) -> None:
+    async def _note(self, progress: float, total: float | None, message: str | None) -> None:
+        assert total == 100
         self.progress.append((progress, message))
 
 

@@ -13,10 +13,10 @@ from mcp.server.mcpserver import require_client_extension
 from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, CallToolResult, ListToolsResult, RequestParams, TextContent
 from pydantic import Field
 
-from ops.mcp_server.answers import JobBrief, Started, next_step
+from ops.mcp_server.answers import JobBrief, next_step
 from ops.mcp_server.backend import work
 from ops.mcp_server.catalogue import CHANGES, compact, tool
-from ops.mcp_server.tools import Call, RepoPath, start_indexing_background
+from ops.mcp_server.tools import Call, RepoPath, backend, start_indexing_background
 from pipeline.errors import InvalidStatus, JobNotFound, PenstockError
 from pipeline.states import TERMINAL, JobStatus
 
@@ -40,9 +40,11 @@ ENDS: Final = {
 }
 
 
-async def index_repository(ctx: Call, *, repo_path: RepoPath) -> Started:
+async def index_repository(ctx: Call, *, repo_path: RepoPath) -> JobBrief:
     """Index a repository as a task, which ends when the job does. Only new and changed files are read."""
-    return await start_indexing_background(ctx, repo_path=repo_path)
+    started = await start_indexing_background(ctx, repo_path=repo_path)
+    job = await work((await backend(ctx).desk()).status, started.job_id)
+    return JobBrief.of(job, started.next_step)
 
 
 TASK_TOOL: Final = tool("Index a repository, as a task", CHANGES, index_repository)

@@ -97,8 +97,9 @@ class Vigil:
     Being admitted is not, nor is progress. A job that stood still when the vigil began may go on doing so.
     """
 
-    def __init__(self, first: Job) -> None:
+    def __init__(self, first: Job, clock: Callable[[], float] = time.monotonic) -> None:
         self._first = first
+        self._clock = clock
         self._still_since: float | None = None
 
     def over(self, job: Job) -> bool:
@@ -108,7 +109,7 @@ class Vigil:
         if self._first.stall_reason or not job.stall_reason:
             self._still_since = None
             return False
-        now = time.monotonic()
+        now = self._clock()
         self._still_since = self._still_since or now
         return now - self._still_since >= STALL_SECONDS
 
