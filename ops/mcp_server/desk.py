@@ -121,11 +121,11 @@ class Desk:
 
     def search(self, request: SearchRequest, repo_path: str | None, budget: int) -> Hits:
         """Answer a query within `budget` characters of content; an unknown repository's error says what to call."""
-        root = None if repo_path is None else _absolute(repo_path)
+        root = None if repo_path is None else _root(repo_path)
         try:
             found = search(self.engine, self._embedder, replace(request, repo_path=root))
         except RepositoryNotFound as error:
-            raise self._unknown(root or Path("/")) from error
+            raise self._unknown(root or Path()) from error
         return _hits(found, budget, self._advice(found, root))
 
     def _embedder(self, name: str, model: str) -> Embedder:
@@ -169,7 +169,7 @@ def _brief(job: Job) -> JobBrief:
     return JobBrief.of(job, after(job))
 
 
-def _absolute(path: str) -> Path:
+def _root(path: str) -> Path:
     if not path.startswith("/"):
         raise InvalidPath(f"repo_path {path!r} is not absolute: give the whole path from /, without ~")
     try:

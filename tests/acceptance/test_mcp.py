@@ -173,7 +173,8 @@ def test_two_clients_of_both_eras_share_a_shim_over_http(home: Home, tmp_path: P
         async with connected(url) as modern, connected(url, "legacy") as legacy:
             versions = modern.client.protocol_version, legacy.client.protocol_version
             assert versions[0] > versions[1]
-            assert await asyncio.gather(errand(modern, "hops"), errand(legacy, "malt")) == ["hops.py", "malt.py"]
+            hops, malt = await asyncio.gather(errand(modern, "hops"), errand(legacy, "malt"))
+            assert (hops, malt) == ("hops.py", "malt.py")
 
     with site(home.environment) as place:
         talk(lambda: conversation(place.url))
