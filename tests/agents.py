@@ -64,6 +64,7 @@ def text_of(result: CallToolResult) -> str:
     """Return the one text of an answer."""
     [content] = result.content
     assert isinstance(content, TextContent)
+    assert "type" in content.model_fields_set, "the wire must say what it is; other clients assume nothing"
     return content.text
 
 

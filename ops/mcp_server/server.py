@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
@@ -56,7 +57,7 @@ class Shim(MCPServer[Backend]):
             raise coded(name, error) from error.__cause__
         if isinstance(result, CallToolResult):
             result.structured_content = without_none(result.structured_content)
-            result.content = [TextContent(text=compact(result.structured_content))]
+            result.content = [TextContent(type="text", text=compact(result.structured_content))]
         return result
 
     async def speak(self, wire: Wire) -> None:
@@ -68,6 +69,7 @@ class Shim(MCPServer[Backend]):
 
 def make_shim(settings: Settings) -> Shim:
     """Return a shim whose desk is opened once the first message was answered; configure the logs before."""
+    logging.getLogger("mcp").setLevel(logging.WARNING)  # below, the SDK logs ids of sessions, and whole messages
     backend = Backend(settings)
     return Shim(
         "penstock",

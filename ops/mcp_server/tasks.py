@@ -148,7 +148,7 @@ def _task(job: Job) -> dict[str, Any]:
         return task
     answer = JobBrief.of(job, next_step(job)).model_dump(mode="json", exclude_none=True)
     result = CallToolResult(
-        content=[TextContent(text=compact(answer))],
+        content=[TextContent(type="text", text=compact(answer))],
         structured_content=answer,
         is_error=job.status == JobStatus.FAILED,
     )

@@ -7,6 +7,7 @@ import hmac
 import io
 import ipaddress
 import os
+import signal
 import socket
 import sys
 from dataclasses import dataclass
@@ -56,9 +57,10 @@ def claim_stdio() -> Wire:
 
 
 def serve_stdio(settings: Settings, wire: Wire) -> None:
-    """Serve one client until it closes the wire."""
+    """Serve one client until it closes the wire; Ctrl-C ends it at once, for nothing is lost."""
     from ops.mcp_server.server import make_shim  # noqa: PLC0415 - after the wire was claimed
 
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own way would wait for the client's next line
     anyio.run(make_shim(settings).speak, wire)
 
 
