@@ -5,9 +5,9 @@ from __future__ import annotations
 from ops.cli.app import app, db
 
 # In the order of the help; a command imports what it needs when it runs, so that the help costs nothing.
-from ops.cli import index, search, jobs, repositories, workers, serve, migrations, health  # isort: skip
+from ops.cli import index, search, jobs, repositories, workers, serve, mcp, migrations, health  # isort: skip
 
-__all__ = ["app", "health", "index", "jobs", "main", "migrations", "repositories", "search", "serve", "workers"]
+__all__ = ["app", "health", "index", "jobs", "main", "mcp", "migrations", "repositories", "search", "serve", "workers"]
 
 app.add_typer(db, name="db")
 
