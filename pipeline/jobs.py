@@ -11,8 +11,7 @@ from pipeline.errors import InvalidStatus, JobNotFound, RepositoryNotFound, Vali
 from pipeline.records import FileNote, JobEvent, JobPage, Repository, Submission, Worker
 from pipeline.stages import finish
 from pipeline.states import TERMINAL, WORKING, JobStatus, Stage
-from pipeline.store import batches, jobs, messages, repositories, workers
-from pipeline.store import events as store_events
+from pipeline.store import batches, events, jobs, messages, repositories, workers
 from pipeline.store.engine import reading, writing
 
 if TYPE_CHECKING:
@@ -133,11 +132,11 @@ def notes(engine: Engine, job_id: UUID, limit: int = 1_000) -> tuple[FileNote, .
     return tuple(FileNote(path=row.path, outcome=row.outcome, reason=row.reason) for row in found)
 
 
-def events(engine: Engine, job_id: UUID) -> tuple[JobEvent, ...]:
-    """Return what happened to a job, oldest first (R64)."""
+def happened(engine: Engine, job_id: UUID, after: int = 0) -> tuple[JobEvent, ...]:
+    """Return what happened to a job, oldest first; `after` is the id of the event that is known already (R64)."""
     with reading(engine) as connection:
-        rows = store_events.of_job(connection, job_id)
-    return tuple(JobEvent(at=row.at, type=row.type, detail=row.detail) for row in rows)
+        rows = events.of_job(connection, job_id, after)
+    return tuple(JobEvent(event_id=row.id, at=row.at, type=row.type, detail=row.detail) for row in rows)
 
 
 def listed(engine: Engine, wanted: JobFilter, limit: int = 20, offset: int = 0) -> JobPage:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.states import JobStatus
+from pipeline.states import NOTIFIABLE, JobStatus
 
 # --- inside the house -------------------------------------------------------------------------------------------------
 
@@ -75,6 +75,15 @@ class Limits:
     chunk_characters: int = 1_500
 
 
+@dataclass(frozen=True, slots=True)
+class NotifyRules:
+    """Which events are notified of, seconds between the throttled ones of a job, and how long a job must run."""
+
+    events: frozenset[str] = frozenset(NOTIFIABLE)
+    interval: float = 60.0
+    least_seconds: float = 10.0
+
+
 # --- at the borders ---------------------------------------------------------------------------------------------------
 
 
@@ -129,8 +138,9 @@ class FileNote(Record):
 
 
 class JobEvent(Record):
-    """Something that happened to a job (R64); `detail` holds what is known about it beside."""
+    """Something that happened in a job's life; `detail` is what there is to say of it."""
 
+    event_id: int
     at: datetime
     type: str
     detail: dict[str, str | int | float | bool]

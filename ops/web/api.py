@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from starlette.routing import Route
 
 from ops.cli.jobs import parse_status
-from ops.cli.records import Repositories, Submitted, Workers
+from ops.cli.records import JobInFull, Repositories, Submitted, Workers
 from ops.office import embedder_for
 from ops.web.answers import answering
-from ops.web.records import Cancellation, JobDetail, JobQuery, JobsQuery, SearchQuery
+from ops.web.records import Cancellation, JobQuery, JobsQuery, SearchQuery
 from pipeline import jobs
 from pipeline.errors import ValidationError
 from pipeline.records import Job, JobPage, JobRequest, SearchResults
@@ -69,14 +69,14 @@ def submit(asked: Asked) -> Submitted:
     return asked.site.ask(begin)
 
 
-def show_job(asked: Asked) -> JobDetail:
+def show_job(asked: Asked) -> JobInFull:
     """Show a job, what happened to it, and what became of its files (R15, R20)."""
     job_id, most = jobs.parse_id(asked.path["job_id"]), asked.parameters(JobQuery).files
 
-    def look(office: Office) -> JobDetail:
+    def look(office: Office) -> JobInFull:
         job = jobs.status(office.engine, job_id)
         files = jobs.notes(office.engine, job_id, most)
-        return JobDetail(**dict(job), files=files, events=jobs.events(office.engine, job_id))
+        return JobInFull(**dict(job), files=files, events=jobs.happened(office.engine, job_id))
 
     return asked.site.ask(look)
 

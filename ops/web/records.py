@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from ops.cli.records import JobWithFiles
-from pipeline.records import Job, JobEvent, Record, Worker
-
-
-class JobDetail(JobWithFiles):
-    """The status record of a job with its skipped and failed files, and what happened to it, oldest first."""
-
-    events: tuple[JobEvent, ...]
+from pipeline.records import Job, Record, Worker
 
 
 class Snapshot(Record):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import threading
 import time
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from pipeline.states import TERMINAL, JobStatus, Stage
 from pipeline.store import events
 from pipeline.store.engine import connect
 from pipeline.store.jobs import JobFilter
-from tests.acceptance.working import PENSTOCK, System, eventually, running
+from tests.acceptance.working import System, eventually, running
 from tests.inspecting import leftovers, sums, vectors
 from tests.ollama_record import text_hash
 from tests.ollama_standin import Fault, OllamaStandin, Settings
@@ -165,17 +164,7 @@ def workers(server: OllamaStandin, shared_url: str, tmp_path_factory: pytest.Tem
 
 def start(system: System) -> None:
     """Start one worker process for all stages: its two threads may both wait for the embedding server."""
-    stages = [argument for stage in Stage for argument in ("--stage", stage)]
-    with system.log.open("ab") as output:
-        system.groups.append(
-            subprocess.Popen(
-                [*PENSTOCK, "worker", *stages, "--threads", str(THREADS)],
-                env=os.environ | system.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
-        )
+    system.start(*Stage, threads=THREADS)
 
 
 @contextmanager
@@ -239,9 +228,9 @@ def blocked(system: System, job_id: UUID, reason: str) -> bool:
 
 
 def told(system: System, job_id: UUID) -> list[str]:
-    """Return the kinds of a job's events, oldest first."""
+    """Return the kinds of a job's events, oldest first, without its milestones."""
     with system.engine.connect() as connection:
-        return [event.type for event in events.of_job(connection, job_id)]
+        return [event.type for event in events.of_job(connection, job_id) if event.type != "milestone"]
 
 
 def assert_whole(system: System, job_id: UUID) -> None:

@@ -41,6 +41,10 @@ OTHER_VALUES: Final[dict[str, tuple[str, object]]] = {
     "PENSTOCK_SERVE_PORT": ("0", 0),
     "PENSTOCK_SERVE_NAMES": ("code.example, penstock.lan", ("code.example", "penstock.lan")),
     "PENSTOCK_SERVE_TOKEN": ("a token of this test", SecretStr("a token of this test")),
+    "PENSTOCK_NOTIFY_URLS": ("json://a?to=b,c, desktop", (SecretStr("json://a?to=b,c"), SecretStr("desktop"))),
+    "PENSTOCK_NOTIFY_EVENTS": ("failed, completed", ("failed", "completed")),
+    "PENSTOCK_NOTIFY_INTERVAL_SECONDS": ("0", 0.0),
+    "PENSTOCK_NOTIFY_MIN_SECONDS": ("2.5", 2.5),
     "PENSTOCK_LOG_LEVEL": ("debug", "DEBUG"),
     "PENSTOCK_LOG_FORMAT": ("json", "json"),
 }
