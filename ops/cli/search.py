@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from ops.cli.app import app
+from ops.cli.index import absolute
 from ops.cli.options import AnyProject, AsJson, Offset
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def search(
     request = SearchRequest(
         query=" ".join(query),
         project_id=project,
-        repo_path=Path(repo).resolve() if repo else None,
+        repo_path=absolute(repo) if repo else None,
         path_glob=path,
         languages=tuple(language or ()),
         kinds=tuple(kind or ()),
