@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from socket import gethostname
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from pipeline import sources
@@ -82,7 +83,10 @@ def _reader(bench: Workbench, batch: Batch, delivery: Delivery) -> Iterator[Text
     """
     source = sources.parse(batch.root_path)
     if batch.revision is None:
-        yield lambda entry: read(Path(source.place), entry.path, max_bytes=bench.limits.max_file_bytes)
+        root = Path(source.place)
+        if not root.is_dir():  # on a host that does not share the folder, every file would look as if it had vanished
+            raise SourceUnavailable(f"host {gethostname()} does not see {root}: mount it there, or cancel the job")
+        yield lambda entry: read(root, entry.path, max_bytes=bench.limits.max_file_bytes)
         return
     heed = bench.heed(batch.job_id, delivery)
     with Blobs(bench.mirrors.holding(source, batch.revision, heed)) as blobs:

@@ -278,3 +278,18 @@ def test_a_removed_repository_takes_its_mirror_along(driver: Driver, served: Git
     assert len(list(driver.mirrors.folder.iterdir())) == 2
     jobs.remove(driver.office, "default", f"{url}#main")
     assert not list(driver.mirrors.folder.iterdir())
+
+
+def test_a_host_that_does_not_see_the_folder_takes_nothing_away(driver: Driver, shop: Path) -> None:
+    """Files are not called vanished because this host has no such folder: the batch waits and says so (R36, R73)."""
+    job = jobs.submit(driver.office, JobRequest(repo_path=str(shop)))
+    driver.drain(Stage.SCAN)
+    shop.rename(shop.parent / "elsewhere")
+    driver.drain()
+    assert driver.mended == ["again in 3 s"]
+    with driver.engine.connect() as connection:
+        assert f"does not see {shop}" in connection.execute(text("SELECT error FROM dramatiq.queue")).scalar_one()
+    (shop.parent / "elsewhere").rename(shop)
+    now(driver.engine)
+    driver.drain()
+    assert jobs.status(driver.engine, job.job_id).files_indexed == 3
