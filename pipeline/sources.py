@@ -85,6 +85,10 @@ def accept(
     folder = paths.validate(
         source.place, allowed_roots=allowed_roots, disk_path=disk_path, min_free_bytes=min_free_bytes
     )
+    if source.kind is Kind.LOCAL and allowed_roots and not _keeps_its_own_objects(folder):
+        raise InvalidPath(
+            f"{folder} takes its objects from elsewhere, which may be outside the allowed roots: clone it"
+        )
     return replace(source, place=str(folder))
 
 
@@ -118,6 +122,16 @@ def _on_disk(path: str) -> Source:
 def _is_bare(folder: Path) -> bool:
     inside = (folder / "objects").is_dir() and (folder / "refs").is_dir() and (folder / "HEAD").is_file()
     return inside and folder.name != ".git"
+
+
+def _keeps_its_own_objects(folder: Path) -> bool:
+    """Return whether all that git reads of a repository lies in it: no link, no alternate, no other work tree's."""
+    inside = folder if _is_bare(folder) else folder / ".git"
+    objects = inside / "objects"
+    if inside.is_symlink() or any((inside / name).exists() for name in ("commondir", "objects/info/alternates")):
+        return False
+    held = [inside / "refs", objects, *objects.glob("*"), *objects.glob("pack/*")]
+    return objects.is_dir() and not any(path.is_symlink() for path in held)
 
 
 def _checked_ref(ref: str) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.errors import InvalidPath
 from pipeline.sources import Kind, accept, is_url, parse
-from tests.repositories import git, repository
+from tests.repositories import git, repository, write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -126,6 +126,16 @@ def test_allowed_roots_bound_urls_and_bare_repositories_too(tmp_path: Path) -> N
     for text in (f"{tmp_path}/app.git#main", f"file://{tmp_path}/app.git"):
         with pytest.raises(InvalidPath, match="outside the allowed roots"):
             accept(text, allowed_roots=[tmp_path / "other"])
+    repository(tmp_path / "other/work", {"a.py": "x"})
+    for name, disguise in {
+        "gitfile": {".git": f"gitdir: {tmp_path}/app.git\n"},
+        "common": {"HEAD": "ref: refs/heads/main\n", "objects/x": "", "refs/x": "", "commondir": f"{tmp_path}/app.git"},
+        "alternate": {"HEAD": "x", "refs/x": "", "objects/info/alternates": f"{tmp_path}/app.git/objects\n"},
+    }.items():
+        write(tmp_path / "other" / name, disguise)
+        with pytest.raises(InvalidPath, match="objects from elsewhere"):
+            accept(f"file://{tmp_path}/other/{name}", allowed_roots=[tmp_path / "other"])
+    assert accept(f"{tmp_path}/other/work#main", allowed_roots=[tmp_path / "other"]).ref == "main"
     with pytest.raises(InvalidPath, match="PENSTOCK_ALLOWED_URLS"):
         accept("https://example.org/app", allowed_roots=[tmp_path])
     source = accept("https://example.org/app", allowed_roots=[tmp_path], allowed_urls=["https://example.org"])
