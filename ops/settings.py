@@ -47,6 +47,10 @@ def _split(value: object) -> object:
     return tuple(filter(None, value.split(os.pathsep))) if isinstance(value, str) else value
 
 
+def _words(value: object) -> object:
+    return tuple(value.split()) if isinstance(value, str) else value
+
+
 def _absolute(root: Path) -> Path:
     if not root.is_absolute():
         message = f"{str(root)!r} should be an absolute path; several are separated by {os.pathsep!r}"
@@ -114,6 +118,7 @@ def _hard_to_guess(token: SecretStr) -> SecretStr:
 
 Folder = Annotated[Path, AfterValidator(_folder)]
 Roots = Annotated[tuple[Annotated[Path, AfterValidator(_absolute)], ...], NoDecode, BeforeValidator(_split)]
+Urls = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 DatabaseUrl = Annotated[str, AfterValidator(_postgresql)]
 Address = Annotated[str, AfterValidator(_http)]
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)]
@@ -145,6 +150,7 @@ class Settings(BaseSettings):
     ollama_keep_alive: str = "10m"
 
     penstock_allowed_roots: Roots = ()
+    penstock_allowed_urls: Urls = ()
     max_repo_size_gb: Amount = 10
     max_file_size_mb: Amount = 1
     penstock_min_free_disk_gb: AmountOrOff = 1

@@ -155,13 +155,13 @@ def equip(
     from actors.broker import LeaseBroker
     from actors.runtime import Runtime, Watch
     from actors.watching import time_limits
-    from ops.office import embedder_for
+    from ops.office import embedder_for, mirrors
     from pipeline.stages.workbench import Workbench
     from pipeline.store.engine import connect
 
     session = f"penstock {'+'.join(stages)} {uuid4().hex[:12]}"  # of this process alone: the caretaker ends it by name
     engine = connect(url, pool_size=threads + 2, application_name=session)
-    bench = Workbench(engine, settings.limits(), embedder_for(settings))
+    bench = Workbench(engine, settings.limits(), embedder_for(settings), mirrors(settings))
     order = [stage for stage in DRAIN_ORDER if stage in stages]
     interrupter = TimeLimit(interval=min(1_000, round(250 * settings.penstock_batch_timeout_seconds)))
     broker = LeaseBroker(
