@@ -78,15 +78,22 @@ class Announcements:
     def wait(self, job_id: UUID, seconds: float) -> None:
         """Return when the job has changed, or after `seconds`."""
         deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            if str(job_id) in self.hear(left):
+                return
+
+    def hear(self, seconds: float) -> set[str]:
+        """Return the ids of jobs that have changed, as soon as there are any; none after `seconds`."""
+        deadline = time.monotonic() + seconds
         if self._connection is None:
             self._listen()
         try:
-            while self._connection and (left := deadline - time.monotonic()) > 0:
-                if str(job_id) in messages.heard(self._connection, left):
-                    return
+            if self._connection:
+                return messages.heard(self._connection, seconds)
         except (SQLAlchemyError, psycopg.Error):
             self._close()
         time.sleep(max(0.0, deadline - time.monotonic()))
+        return set()
 
     def _listen(self) -> None:
         with suppress(SQLAlchemyError, psycopg.Error), unmasked():  # without it, waiting is a look every so often

@@ -16,11 +16,15 @@ from pipeline.states import NOTIFIABLE, JobStatus
 
 @dataclass(frozen=True, slots=True, order=True)
 class FileEntry:
-    """A file as the scan saw it: path relative to the root with `/`, size in bytes, mtime in nanoseconds."""
+    """A file as the scan saw it: path relative to the root with `/`, size in bytes, mtime in nanoseconds.
+
+    `blob_id` is git's name of the content, hexadecimal, of a file that is read from a repository's objects.
+    """
 
     path: str
     size: int
     mtime_ns: int
+    blob_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +158,8 @@ class Job(Record):
     project_id: str
     repo_path: str
     name: str
+    revision: str | None = None
+    """The commit that is indexed, of a git URL or of a git repository without a work tree."""
     embedder: str
     model: str
     force_reindex: bool
@@ -209,6 +215,7 @@ class Repository(Record):
     root_path: str
     name: str
     index_state: str
+    revision: str | None = None
     embedder: str | None
     model: str | None
     dimension: int | None
@@ -228,6 +235,7 @@ class Worker(Record):
     threads: int
     started_at: datetime
     seen_at: datetime
+    version: str
     busy: int
 
 
@@ -244,6 +252,7 @@ class SearchHit(Record):
     score: float
     repository: str
     project_id: str
+    revision: str | None = None
 
 
 class SearchResults(Record):

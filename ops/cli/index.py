@@ -32,7 +32,7 @@ Globs = list[str] | None
     ),
 )
 def index(
-    path: Annotated[str, typer.Argument(metavar="PATH", help="The folder to index.")] = ".",
+    path: Annotated[str, typer.Argument(metavar="PATH", help="The folder or git URL to index.")] = ".",
     *,
     background: Background = False,
     force: Annotated[bool, typer.Option("--force", help="Index every file again, changed or not.")] = False,
@@ -47,6 +47,10 @@ def index(
     exclude: Annotated[
         Globs, typer.Option("--exclude", metavar="GLOB", help="No files that match; may be repeated.")
     ] = None,
+    ref: Annotated[
+        str | None,
+        typer.Option("--ref", metavar="NAME", help="The branch, tag or commit to index, out of git's objects."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Index a repository, and follow the job to its end.
@@ -59,7 +63,7 @@ def index(
     from pipeline.records import JobRequest
 
     request = JobRequest(
-        repo_path=absolute(path),
+        repo_path=f"{absolute(path)}#{ref}" if ref else absolute(path),
         project_id=project,
         name=name,
         recursive=not no_recursive,
@@ -78,9 +82,11 @@ def index(
 
 
 def absolute(path: str) -> str:
-    """Return a path with `.`, `..` and links resolved; what cannot be resolved is left for the head to refuse."""
+    """Return a path with `.`, `..` and links resolved; a URL, and what cannot be resolved, is left to the head."""
+    from pipeline.sources import is_url
+
     try:
-        return str(Path(path).resolve()) if path else path
+        return str(Path(path).resolve()) if path and not is_url(path) else path
     except (OSError, RuntimeError, ValueError):
         return path
 

@@ -10,6 +10,7 @@ import typer
 from ops.cli.app import app
 from ops.cli.completing import kinds, languages, repositories
 from ops.cli.exits import Exit
+from ops.cli.index import absolute
 from ops.cli.manual import SEARCHING, epilog
 from ops.cli.options import AnyProject, AsJson, Offset
 
@@ -73,7 +74,7 @@ def search(
     request = SearchRequest(
         query=" ".join(query),
         project_id=project,
-        repo_path=Path(repo).resolve() if repo else None,
+        repo_path=absolute(repo) if repo else None,
         path_glob=path,
         languages=tuple(language or ()),
         kinds=tuple(kind or ()),
