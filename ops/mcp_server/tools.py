@@ -79,8 +79,9 @@ async def get_indexing_status(
 
     async def tell(job: Job) -> None:
         nonlocal told
-        if job.progress_percentage > told:  # the protocol wants progress that grows
-            told = job.progress_percentage
+        percentage = round(job.progress_percentage, 1)
+        if percentage > told:  # the protocol wants progress that grows
+            told = percentage
             await ctx.report_progress(told, 100, job.progress_message)
 
     with backend(ctx).ear.tuned(desk.engine, job_id) as news:
