@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
+from actors.metering import NOTIFICATIONS
 from pipeline.notifying import Throttle, body, title
 from pipeline.stages import mend
 from pipeline.store import notifications
@@ -187,6 +188,7 @@ class Notifier(Thread):
                 notifications.mark_served(connection, served, self._digests)
         for delivery in self._delivered:
             self._couriers[delivery.service.position].carried.discard(delivery.notice.event_id)
+            self._broker.meter.add(NOTIFICATIONS, label="failed" if delivery.reason else "sent")
             say(delivery)
         self._delivered.clear()
 
