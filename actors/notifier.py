@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
+from actors.metering import NOTIFICATIONS
 from pipeline.notifying import Throttle, body, title
 from pipeline.stages import mend
 from pipeline.store import notifications
@@ -187,6 +188,7 @@ class Notifier(Thread):
                 notifications.mark_served(connection, served, self._digests)
         for answer in self._received:
             self._couriers[answer.service.position].carried.discard(answer.notification.event_id)
+            self._broker.meter.add(NOTIFICATIONS, label="failed" if answer.reason else "sent")
             say(answer)
         self._received.clear()
 
@@ -220,13 +222,13 @@ class Notifier(Thread):
 
 def say(answer: Answer) -> None:
     """Log what became of a notification: that it was sent, or why not, the first time that it was not."""
-    context = _context(answer.service, answer.notification) | {"seconds": answer.seconds}
+    context = _context(answer.service, answer.notification)
     if answer.reason is None:
-        log.info("notification.sent", **context)
+        log.info("notification.sent", seconds=answer.seconds, **context)
     elif answer.notification.attempts == 0:
-        log.warning("notification.failed", **context, reason=answer.reason)
+        log.warning("notification.failed", seconds=answer.seconds, reason=answer.reason, **context)
     else:
-        log.debug("notification.failed_again", **context, reason=answer.reason)
+        log.debug("notification.failed_again", seconds=answer.seconds, reason=answer.reason, **context)
 
 
 def _context(service: Service, notification: Notification) -> dict[str, object]:

@@ -51,8 +51,8 @@ def _print_diagnosis(diagnosis: Diagnosis) -> None:
     epilog=epilog(
         "penstock metrics",
         "penstock metrics --json",
-        see="penstock serve, penstock workers",
-        note="Prometheus scrapes the same from `penstock serve`; docs/metrics.md explains each.",
+        note="Prometheus scrapes the same from /metrics of `penstock serve`; docs/metrics.md explains each.",
+        see="penstock doctor, penstock serve",
     ),
 )
 def metrics(*, as_json: AsJson = False) -> None:

@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from ops.cli.app import app
-from ops.cli.manual import OPERATING, epilog
+from ops.cli.manual import SEARCHING, epilog
 
 
 @app.command(
-    rich_help_panel=OPERATING,
+    rich_help_panel=SEARCHING,
     epilog=epilog(
         "penstock mcp",
         "penstock mcp --http --port 9000",
