@@ -8,13 +8,13 @@ import tempfile
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from ops import cluster
+from ops import cluster, notifying
 from ops.doctor.findings import Finding, failed, ok, warning
 from ops.office import embedder_config, model_of
 from ops.settings import GIGABYTE
 from pipeline import grammars
 from pipeline.embedders.choosing import choose
-from pipeline.errors import DatabaseError, EmbedderError
+from pipeline.errors import DatabaseError, EmbedderError, ValidationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 EMBEDDER_SECONDS: Final = 30.0
 """An embedding server that loads its model first may need so long for its first answer."""
-PASSWORD: Final = re.compile(r"://[^\s:/@]*:[^\s/@]+@|(?:TOKEN|SECRET|PASSWORD)\w*=\S")
+PASSWORD: Final = re.compile(r"://[^\s:/@]*:[^\s/@]+@|(?:TOKEN|SECRET|PASSWORD|NOTIFY_URLS)\w*=\S")
 OTHERS_READ: Final = 0o004
 
 
@@ -129,6 +129,15 @@ def check_embedder(settings: Settings) -> Finding:
     return ok("embedder", f"{name} {model}, {dimension} dimensions")
 
 
+def check_notifications(settings: Settings) -> Finding:
+    """Look whether the services that are to be notified can be used; nothing is sent to them."""
+    try:
+        found = notifying.services(settings.penstock_notify_urls)
+    except ValidationError as error:
+        return failed("notify", str(error), "correct it: workers do not start like this")
+    return ok("notify", ", ".join(service.kind for service in found) or "nobody is notified")
+
+
 CHECKS: Final[tuple[Callable[[Settings], Finding], ...]] = (
     check_home,
     check_disk,
@@ -138,4 +147,5 @@ CHECKS: Final[tuple[Callable[[Settings], Finding], ...]] = (
     check_git,
     check_grammars,
     check_embedder,
+    check_notifications,
 )
