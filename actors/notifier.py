@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
+from actors import metering
 from pipeline.notifying import Throttle, body, title
 from pipeline.stages import mend
 from pipeline.store import notifications
@@ -188,6 +189,7 @@ class Notifier(Thread):
         for delivery in self._delivered:
             self._couriers[delivery.service.position].carried.discard(delivery.notice.event_id)
             say(delivery)
+            self._broker.meter.add(metering.NOTIFICATIONS, label="failed" if delivery.reason else "sent")
         self._delivered.clear()
 
     def _round(self) -> None:

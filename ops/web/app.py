@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
-from ops.web import answers, api, health, pages
+from ops.web import answers, api, health, pages, scraping
 from ops.web.guard import SAFE, Guard
 from ops.web.hub import GRACE
 from pipeline.errors import PenstockError
@@ -50,6 +50,7 @@ def wings(site: Site, door: Door, hub: Hub) -> tuple[Wing, ...]:
         Wing(api.routes(site), lambda: opened(site)),
         Wing(hub.routes(), hub.lifespan),
         Wing(health.routes(site.settings)),
+        Wing(scraping.routes(site)),
     )
 
 

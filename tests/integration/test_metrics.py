@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from actors.broker import LeaseBroker
 from actors.metering import EMBED_REQUESTS, FILES, METRICS, Meter, MeteredEmbedder
-from ops.metrics import GAUGES, Samples, exposition, samples
+from ops.metrics import CONTENT_TYPE, GAUGES, Samples, exposition, samples
 from pipeline import jobs
 from pipeline.embedders import Passage
 from pipeline.errors import EmbedderUnavailable, JobStopped
@@ -19,10 +19,11 @@ from pipeline.records import JobRequest
 from pipeline.states import Stage
 from pipeline.store import counts, workers
 from tests.acceptance.working import eventually, running
-from tests.commanding import open_terminal
+from tests.commanding import NOBODY_LISTENS, open_terminal
 from tests.driving import Driver
 from tests.embedders import WilfulEmbedder
 from tests.repositories import write
+from tests.serving import serving, settings_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -206,6 +207,18 @@ def test_the_commands_print_the_same(
     assert 'penstock_files_total{outcome="indexed"} 3.0\n' in run("metrics").stdout
     found = Samples.model_validate_json(run("metrics", "--json").stdout).samples
     assert [each.value for each in found if each.labels == {"outcome": "indexed"}] == [3.0]
+
+
+def test_prometheus_scrapes_the_site(engine: Engine, database_url: str, tmp_path: Path) -> None:
+    """`/metrics` of `penstock serve` is that text with Prometheus' content type; an unreachable database is a 503."""
+    enrol(engine, 1, indexed=3)
+    with serving(settings_for(database_url, tmp_path)) as site:
+        answer = site.get("/metrics")
+    assert answer.status == 200
+    assert answer.headers["content-type"] == CONTENT_TYPE
+    assert 'penstock_files_total{outcome="indexed"} 3.0\n' in answer.body
+    with serving(settings_for(f"postgresql://{NOBODY_LISTENS}/penstock", tmp_path)) as site:
+        assert site.get("/metrics").status == 503
 
 
 def test_totals_never_fall_while_workers_come_and_go(engine: Engine) -> None:
