@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -105,6 +106,20 @@ def test_whoever_strikes_a_worker_keeps_what_it_counted(engine: Engine, end: str
     assert value(engine, "penstock_files_total", outcome="indexed") == (9 if left else 7)
     assert value(engine, "penstock_files_total", outcome="failed") == left
     assert value(engine, "penstock_worker_deaths_total") == (not left)
+
+
+def test_workers_that_end_at_once_lose_no_count(engine: Engine) -> None:
+    """Six at a time add to the same totals: none is the victim of a deadlock, and every count is kept once."""
+
+    def live(pid: int) -> None:
+        with engine.begin() as connection:
+            worker_id = workers.enrol(connection, "here", pid, ["chunk"], 1)
+        with engine.begin() as connection:
+            workers.leave(connection, worker_id, {f"{FILES.name}/{outcome}": 1 for outcome in FILES.values})
+
+    with ThreadPoolExecutor(6) as pool:
+        assert len(list(pool.map(live, range(120)))) == 120
+    assert {value(engine, "penstock_files_total", outcome=outcome) for outcome in FILES.values} == {120}
 
 
 def test_a_process_given_up_for_dead_counts_nothing_twice(engine: Engine) -> None:
