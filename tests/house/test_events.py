@@ -6,7 +6,6 @@ import ast
 import re
 from collections import defaultdict
 from dataclasses import fields
-from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from pipeline.stages.chunk import ChunkReport
@@ -18,8 +17,6 @@ from tests.house.sources import modules, read
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.house.sources import Module
-
 ROW: Final = re.compile(r"^\| `(\w+\.\w+)` \| ([a-z, ]+) \| ([^|]*)\| .+ \|$", re.MULTILINE)
 CONTEXT: Final = {"timestamp", "level", "event", "host", "worker", "stage", "job_id", "batch_id", "deliveries"}
 OF_JOBS: Final = {"repo_path", "at"}
@@ -27,8 +24,6 @@ LEVELS: Final = {"debug", "info", "warning", "error", "critical", "exception"}
 REPORTS: Final = {"scan": ScanReport, "chunk": ChunkReport, "embed": EmbedReport, "write": WriteReport}
 KEPT_OF_A_MOVE: Final = {"error_message", "blocked_reason"}
 """What `store.jobs.move` notes with its event."""
-PLACES: Final = {"events.record": 2, "events.recording": 1, "jobs.move": 3, "move": 3, "_control": 3}
-"""Where an event stands among the arguments."""
 
 Events = dict[str, set[str]]
 
@@ -38,10 +33,10 @@ def documented() -> Events:
     return {event: set(re.findall(r"`(\w+)`", names)) for event, _, names in ROW.findall(read("docs/logs.md"))}
 
 
-def calls_in(module: Module) -> Iterator[ast.Call]:
-    """Yield the calls of methods and functions in a module, but for the command line's, which prints."""
-    nodes = () if module.path.startswith("ops/cli/") else ast.walk(module.tree)
-    return (node for node in nodes if isinstance(node, ast.Call))
+def calls(*folders: str) -> Iterator[ast.Call]:
+    """Yield the calls of methods and functions in some folders, but for the command line's, which prints."""
+    trees = (module.tree for module in modules(*folders) if not module.path.startswith("ops/cli/"))
+    return (node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call))
 
 
 def name_of(call: ast.Call) -> str:
@@ -52,41 +47,28 @@ def name_of(call: ast.Call) -> str:
 def said() -> Events:
     """Return the fields of every event that the code logs under a literal name."""
     found: Events = defaultdict(set)
-    for module in modules("actors", "ops"):
-        for call in calls_in(module):
-            function = name_of(call)
-            logs = function in {"say", "tell"} or (function.startswith("log.") and function[4:] in LEVELS)
-            if logs and call.args and isinstance(call.args[0], ast.Constant):
-                names = {keyword.arg for keyword in call.keywords if keyword.arg}
-                spread = [keyword.value for keyword in call.keywords if keyword.arg is None]
-                context = set().union(*(shared_fields(module, value) for value in spread))
-                traced = {"exception"} if function == "log.exception" or "exc_info" in names else set()
-                found[str(call.args[0].value)] |= (names - {"exc_info"}) | traced | context
+    for call in calls("actors", "ops"):
+        function = name_of(call)
+        logs = function == "say" or (function.startswith("log.") and function.removeprefix("log.") in LEVELS)
+        if logs and call.args and isinstance(call.args[0], ast.Constant):
+            names = {keyword.arg for keyword in call.keywords if keyword.arg}
+            traced = function == "log.exception" or "exc_info" in names
+            found[str(call.args[0].value)] |= names - {"exc_info"} | ({"exception"} if traced else set())
     return found
-
-
-def shared_fields(module: Module, spread: ast.expr) -> set[str]:
-    """Return what a module's `_context` gives to a line; under a name of its own, `say` has added something."""
-    makers = {"_context", "say"} if isinstance(spread, ast.Name) else {"_context"}
-    return keys_in(*(each for each in module.functions() if each.name in makers)) - CONTEXT
-
-
-def keys_in(*trees: ast.AST) -> set[str]:
-    """Return the keys of the dictionaries that are written out there."""
-    nodes = chain.from_iterable(map(ast.walk, trees))
-    keys = chain.from_iterable(node.keys for node in nodes if isinstance(node, ast.Dict))
-    return {str(key.value) for key in keys if isinstance(key, ast.Constant)}
 
 
 def happened() -> Events:
     """Return the fields of every event in a job's life that the code records under a literal name."""
     found: Events = defaultdict(set)
-    for call in chain.from_iterable(map(calls_in, modules("pipeline"))):
-        place = PLACES.get(name_of(call))
+    for call in calls("pipeline"):
+        place = {"events.record": 2, "events.recording": 1, "jobs.move": 3, "move": 3, "_control": 3}.get(name_of(call))
         if place is None or len(call.args) <= place or not isinstance(call.args[place], ast.Constant):
             continue
-        names = {keyword.arg for keyword in call.keywords if keyword.arg} | keys_in(*call.args)
-        kept = names if name_of(call).startswith("events.") else names & KEPT_OF_A_MOVE
+        names = {keyword.arg for keyword in call.keywords if keyword.arg}
+        details = [
+            ast.literal_eval(key) for node in call.args if isinstance(node, ast.Dict) for key in node.keys if key
+        ]
+        kept = {*names, *details} if name_of(call).startswith("events.") else names & KEPT_OF_A_MOVE
         found[f"job.{ast.literal_eval(call.args[place])}"] |= kept - OF_JOBS
     return found
 
