@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from actors import notifier
 from actors.broker import LeaseBroker
+from actors.metering import NOTIFICATIONS
 from actors.notifier import Notifier
 from ops.notifying import services
 from pipeline import jobs, notifying
@@ -21,7 +22,7 @@ from pipeline.errors import EmbedderUnavailable, ValidationError
 from pipeline.notifying import Throttle
 from pipeline.records import JobRequest, NotifyRules
 from pipeline.states import NOTIFIABLE, JobStatus, Stage
-from pipeline.store import events, messages, progress
+from pipeline.store import counts, events, messages, progress
 from pipeline.store.progress import Clock, Progress
 from tests.acceptance.working import eventually
 from tests.driving import Driver
@@ -193,6 +194,11 @@ def test_a_dead_service_keeps_nothing_from_the_others(driver: Driver, root: Path
     reasons = {line["reason"] for line in lines if line["event"] == "notification.failed"}
     assert any("error=500" in reason for reason in reasons)
     assert SECRET not in str(lines)
+    with driver.engine.connect() as connection:
+        counted = counts.totals(connection)
+    failures = sum(str(line["event"]).startswith("notification.failed") for line in lines)
+    assert counted[f"{NOTIFICATIONS.name}/sent"] == sum(line["event"] == "notification.sent" for line in lines)
+    assert counted[f"{NOTIFICATIONS.name}/failed"] == failures
 
 
 def test_a_service_that_hangs_for_ever_holds_a_few_threads(
