@@ -47,10 +47,12 @@ HEADERS: Final = {
 class Door:
     """Under which names the site is reached, and the token that it asks for, if any.
 
-    `any_address`: it is bound to every address of the machine, so any address may be its name; names of others may not.
+    `proxied` are those of a proxy before it, whose port is not ours. `any_address`: it is bound to every address of the
+    machine, so any address may be its name; a foreign name may not.
     """
 
     names: frozenset[str]
+    proxied: frozenset[str] = frozenset()
     any_address: bool = False
     token: str = ""
 
@@ -65,7 +67,7 @@ class Door:
             raise ValidationError(message)
         everywhere = host in EVERYWHERE
         own = LOOPBACK | {socket.gethostname().lower()} if everywhere else LOOPBACK if host in LOOPBACK else {host}
-        return cls(further | own, everywhere, token)
+        return cls(further | own, further, everywhere, token)
 
     @property
     def cookie(self) -> str:
@@ -104,10 +106,10 @@ class Door:
         if origin is not None:
             sender = urlsplit(origin).netloc.lower()
             # A proxy in front may have changed the Host, but not the Origin.
-            if not sender or (sender != host.lower() and hostname(sender) not in self.names - LOOPBACK):
+            if not sender or (sender != host.lower() and hostname(sender) not in self.proxied):
                 return error_response("FORBIDDEN", f"a request from {origin[:100]!r} may change nothing here", 403)
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/json" and request.url.path != "/login":
+        if request.method == "POST" and kind != "application/json" and request.url.path != "/login":
             text = "send JSON, with the header `Content-Type: application/json`"
             return error_response(ValidationError.code, text, 415)
         return None

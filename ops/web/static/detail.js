@@ -38,14 +38,13 @@ class Page {
   constructor(tell) {
     const parts = (this.#parts = {
       name: el("h1", { tabindex: -1 }, "Job"), path: el("span.path"), pill: el("span.pill"), percent: el("span.percent"),
-      message: el("p.message"), rest: el("p.rest"), facts: el("dl.facts"), error: el("div.fault", { hidden: true }),
+      message: el("p.message"), rest: el("p.rest"), facts: el("dl.facts"), trace: el("details.trace", { hidden: true }),
       events: el("ol.events"), files: el("div.files"),
     });
     parts.actions = new Actions(tell);
     this.node = el("section.detail", {}, el("p.back", {}, el("a", { href: "#/" }, "← Jobs")),
       el("article.job", {}, el("header", {}, parts.name, parts.path, parts.pill, parts.percent), this.#flow.node,
-        el("footer", {}, parts.message, parts.rest, parts.actions.node)),
-      parts.error,
+        el("footer", {}, el("div.words", {}, parts.message, parts.rest), parts.actions.node), parts.trace),
       el("div.columns", {}, el("section", {}, el("h2", {}, "What happened"), parts.events),
         el("section", {}, el("h2", {}, "Facts"), parts.facts)),
       el("section", {}, el("h2", {}, "Files passed over"), parts.files));
@@ -71,12 +70,12 @@ class Page {
   /** Show all there is to know. */
   show(job) {
     this.move(job);
-    const { facts, events, files, error } = this.#parts;
+    const { facts, events, files, trace } = this.#parts;
     arrange(facts, factsOf(job).flatMap(([term, value]) => [el("dt", {}, term), el("dd", {}, value)]));
     arrange(events, job.events.map(eventLine));
     arrange(files, filesOf(job));
-    error.hidden = job.error_message === null;
-    arrange(error, job.error_message === null ? [] : faultOf(job));
+    trace.hidden = !job.error_traceback;
+    if (!trace.hidden && !trace.firstChild) trace.append(...traceOf(job));
   }
 
   miss(text) {
@@ -122,7 +121,4 @@ function filesOf(job) {
   return [el("div.scroll", { tabindex: 0, role: "region", "aria-label": "Skipped and failed files" }, el("table", {}, el("thead", {}, head), el("tbody", {}, rows))), rest].filter(Boolean);
 }
 
-function faultOf(job) {
-  const trace = job.error_traceback ? el("details", {}, el("summary", {}, `Traceback (${job.error_type})`), el("pre", { tabindex: 0 }, el("code", {}, job.error_traceback))) : null;
-  return [el("p", { role: "alert" }, job.error_message), trace].filter(Boolean);
-}
+const traceOf = (job) => [el("summary", {}, `Traceback (${job.error_type})`), el("pre", { tabindex: 0 }, el("code", {}, job.error_traceback))];

@@ -72,7 +72,7 @@ class Card {
     parts.actions = new Actions(tell);
     this.node = el("article.job", { role: "listitem" },
       el("header", {}, parts.sign, el("h2", {}, parts.name), parts.path, parts.pill, parts.percent),
-      this.#flow.node, el("footer", {}, parts.message, parts.rest, parts.actions.node));
+      this.#flow.node, el("footer", {}, el("div.words", {}, parts.message, parts.rest), parts.actions.node));
   }
 
   update(job) {
