@@ -264,7 +264,7 @@ def test_changes_are_told_to_screen_readers(visitor: Visitor, driver: Driver, ro
     expect(visitor.job("shop")).to_be_visible()
     driver.drain()
     said = page.locator("#said")
-    expect(said).to_contain_text("shop: Completed")
+    expect(said).to_contain_text("shop: 100 %, Completed")
     expect(said).to_have_attribute("aria-live", "polite")
 
 

@@ -116,6 +116,7 @@ def test_the_form_sets_a_cookie_that_scripts_cannot_read(locked: Client) -> None
     cookie, *attributes = answer.headers["set-cookie"].split("; ")
     assert {"HttpOnly", "SameSite=strict", "Path=/"} <= set(attributes)
     assert TOKEN not in cookie
+    assert "Secure" in log_in(locked, TOKEN, **{"X-Forwarded-Proto": "https"}).headers["set-cookie"]
     assert locked.ask("GET", "/api/jobs", headers={"Cookie": cookie}).status == 200
     assert locked.ask("GET", "/api/jobs", headers={"Cookie": f"{cookie}0"}).status == 401
 

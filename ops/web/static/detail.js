@@ -23,6 +23,7 @@ export function jobView({ id, say: tell }) {
   const update = (snapshot) => {
     const job = snapshot.jobs.find((one) => one.job_id === id);
     if (job) page.move(job);
+    page.age();
     const mark = job ? `${job.updated_at} ${job.status}` : "settled";
     if (mark !== seen) ask();
     seen = mark;
@@ -38,7 +39,7 @@ class Page {
   constructor(tell) {
     const parts = (this.#parts = {
       name: el("h1", { tabindex: -1 }, "Job"), path: el("span.path"), pill: el("span.pill"), percent: el("span.percent"),
-      message: el("p.message"), rest: el("p.rest"), facts: el("dl.facts"), trace: el("details.trace", { hidden: true }),
+      message: el("p.message", {}, "Loading …"), rest: el("p.rest"), facts: el("dl.facts"), trace: el("details.trace", { hidden: true }),
       events: el("ol.events"), files: el("div.files"),
     });
     parts.actions = new Actions(tell);
@@ -76,6 +77,11 @@ class Page {
     arrange(files, filesOf(job));
     trace.hidden = !job.error_traceback;
     if (!trace.hidden && !trace.firstChild) trace.append(...traceOf(job));
+  }
+
+  /** Have the ages of things grow. */
+  age() {
+    for (const time of this.#parts.facts.querySelectorAll("time")) say(time, ago(time.dateTime));
   }
 
   miss(text) {

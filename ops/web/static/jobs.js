@@ -15,7 +15,7 @@ export function jobsView({ parameters, say: tell }) {
   const state = parameters.get("state") ?? "all";
   const offset = Number(parameters.get("offset")) || 0;
   const cards = new Map();
-  const list = el("div.jobs", { role: "list", "aria-label": "Jobs" });
+  const list = el("div.jobs", { role: "list", "aria-label": "Jobs" }, el("p.loading", {}, "Loading …"));
   const more = el("nav.pages", { "aria-label": "Pages" });
   const empty = emptyNote(state);
   const node = el("section", {}, el("h1", { tabindex: -1 }, "Jobs"), startForm(tell), filters(state), empty, list, more);
@@ -57,7 +57,7 @@ export function throttled(work) {
 class Card {
   #parts;
   #flow = new Flow();
-  #status = null;
+  #told = null;
 
   constructor(tell) {
     const parts = (this.#parts = {
@@ -96,10 +96,11 @@ class Card {
     this.#speak(job);
   }
 
-  /** Announce a change of state, and nothing of the many changes between. */
+  /** Announce each change of state and each quarter, and nothing of the many changes between. */
   #speak(job) {
-    if (this.#status && this.#status !== job.status) announce(`${job.name}: ${job.progress_message}`);
-    this.#status = job.status;
+    const news = `${job.status} ${Math.floor(job.progress_percentage / 25)}`;
+    if (this.#told && this.#told !== news) announce(`${job.name}: ${percent(job.progress_percentage)}, ${job.progress_message}`);
+    this.#told = news;
   }
 }
 
