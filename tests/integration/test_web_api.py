@@ -30,6 +30,8 @@ REFUSED: Final = [
     ("GET", "/api/jobs?limit=many", None, 400, "VALIDATION_ERROR", "limit"),
     ("GET", "/api/jobs?stauts=failed", None, 400, "VALIDATION_ERROR", "stauts"),
     ("GET", "/api/jobs?status=asleep", None, 400, "VALIDATION_ERROR", "blocked"),
+    ("GET", "/api/jobs?after=0001-01-01", None, 400, "VALIDATION_ERROR", "after"),
+    ("GET", "/api/search?query=x&repo=%00", None, 400, "VALIDATION_ERROR", "cannot be matched"),
     ("GET", "/api/jobs/7", None, 400, "VALIDATION_ERROR", "not a job id"),
     ("GET", f"/api/jobs/{uuid4()}", None, 404, "JOB_NOT_FOUND", "no job"),
     ("GET", "/api/search", None, 400, "VALIDATION_ERROR", "query"),
@@ -163,6 +165,7 @@ def test_a_fault_of_ours_is_an_error_without_a_traceback(site: Client, monkeypat
         answer = site.get("/api/workers")
     assert answer.error[:2] == (500, "PENSTOCK_ERROR")
     assert "pipe" not in answer.body
+    assert "content-security-policy" in answer.headers
     assert site.get("/api/workers").status == 200
 
 
