@@ -246,6 +246,8 @@ def test_the_keyboard_is_enough(visitor: Visitor, driver: Driver, root: Path) ->
     expect(page.get_by_role("listitem").first).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.get_by_role("searchbox")).not_to_be_focused()
+    page.keyboard.press("n")
+    expect(page.get_by_label("Folder to index")).to_be_focused()
 
 
 def tab_to(page: Page, name: str) -> None:

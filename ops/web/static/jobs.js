@@ -8,6 +8,7 @@ import { ago, count, duration, left, moment, percent } from "./words.js";
 export const ACTIVE = new Set(["pending", "running", "paused", "blocked"]);
 const FILTERS = { all: [], active: [...ACTIVE], completed: ["completed"], failed: ["failed"], cancelled: ["cancelled"] };
 const PAGE = 20;
+const KEPT = "What it has indexed stays searchable. It cannot be continued, but a new job skips what is done.";
 const SIGNS = { completed: "✓", failed: "✕", cancelled: "–", paused: "❙❙", blocked: "!", pending: "…", running: "≈" };
 
 /** The view of all jobs. */
@@ -105,8 +106,9 @@ class Card {
 }
 
 function restOf(job) {
-  if (!ACTIVE.has(job.status)) return [job.duration_seconds === null ? "" : duration(job.duration_seconds), ago(job.finished_at)].filter(Boolean).join(" · ");
-  return left(job.estimated_remaining_seconds);
+  if (ACTIVE.has(job.status)) return left(job.estimated_remaining_seconds);
+  const ran = job.duration_seconds === null ? "" : `${duration(job.duration_seconds)} · `;
+  return ran + ago(job.finished_at);
 }
 
 /** The buttons of a job; a cancel asks, in place. */
@@ -125,9 +127,12 @@ export class Actions {
       } catch (error) { tell(error.message); }
     };
     const cancel = move("cancel", { confirm: true });
-    const ask = () => confirmed(`Cancel the job of ${this.#job.name}?`,
-      "What it has indexed stays searchable. It cannot be continued, but a new job skips what is done.", "Cancel the job").then((yes) => yes && cancel());
-    this.#buttons = { pause: button("Pause", move("pause")), resume: button("Resume", move("resume")), cancel: button("Cancel", ask, ".danger") };
+    const ask = async () => { if (await confirmed(`Cancel the job of ${this.#job.name}?`, KEPT, "Cancel the job")) await cancel(); };
+    this.#buttons = {
+      pause: button("Pause", move("pause")),
+      resume: button("Resume", move("resume")),
+      cancel: button("Cancel", ask, ".danger"),
+    };
     this.node = el("div.actions", {}, Object.values(this.#buttons));
   }
 
@@ -142,18 +147,22 @@ export class Actions {
 }
 
 /** Ask before something is lost; resolves to true for a yes. */
-export function confirmed(question, text, yes) {
+function confirmed(question, text, yes) {
+  const answers = el("div.actions", {},
+    el("button", { value: "no", autofocus: true }, "Keep the job"),
+    el("button.danger", { value: "yes" }, yes));
+  const dialog = el("dialog", { "aria-labelledby": "question" },
+    el("form", { method: "dialog" }, el("h2", { id: "question" }, question), el("p", {}, text), answers));
+  document.body.append(dialog);
+  dialog.showModal();
   return new Promise((resolve) => {
-    const dialog = el("dialog.ask", { "aria-labelledby": "question", onclose: () => { dialog.remove(); resolve(dialog.returnValue === "yes"); } },
-      el("form", { method: "dialog" }, el("h2", { id: "question" }, question), el("p", {}, text),
-        el("div.actions", {}, el("button", { value: "no", autofocus: true }, "Keep the job"), el("button.danger", { value: "yes" }, yes))));
-    document.body.append(dialog);
-    dialog.showModal();
+    dialog.addEventListener("close", () => { dialog.remove(); resolve(dialog.returnValue === "yes"); });
   });
 }
 
 function filters(state) {
-  const link = (name) => el("a", { href: name === "all" ? "#/" : `#/?state=${name}`, "aria-current": name === state ? "true" : null }, name);
+  const current = (name) => (name === state ? "true" : null);
+  const link = (name) => el("a", { href: name === "all" ? "#/" : `#/?state=${name}`, "aria-current": current(name) }, name);
   return el("nav.filters", { "aria-label": "States" }, Object.keys(FILTERS).map(link));
 }
 
@@ -179,9 +188,15 @@ function emptyNote(state) {
 /** The form that begins a job. */
 function startForm(tell) {
   const said = el("p.said", { role: "status" });
-  const path = el("input", { name: "repo_path", required: true, placeholder: "/path/to/a/repository", "aria-label": "Folder to index", autocomplete: "off", spellcheck: "false", list: "known", "aria-keyshortcuts": "n" });
-  const form = el("form.start", {}, el("div.entry", {}, path, el("button.primary", { type: "submit" }, "Start")),
-    el("details", {}, el("summary", {}, "Options"), options()), said, known());
+  const path = el("input", {
+    name: "repo_path", required: true, placeholder: "/path/to/a/repository", list: "known",
+    autocomplete: "off", spellcheck: "false", "aria-label": "Folder to index", "aria-keyshortcuts": "n",
+  });
+  const form = el("form.start", {},
+    el("div.entry", {}, path, el("button.primary", { type: "submit" }, "Start")),
+    el("details", {}, el("summary", {}, "Options"), options()),
+    said,
+    known());
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     say(said, "");
@@ -221,7 +236,10 @@ function request(data) {
 /** Return the list from which the path field completes: what is indexed already. */
 function known() {
   const list = el("datalist", { id: "known" });
-  get("/api/repositories").then(({ repositories }) =>
-    list.append(...[...new Set(repositories.map((one) => one.root_path))].map((value) => el("option", { value })))).catch(() => {});
+  const fill = ({ repositories }) => {
+    const roots = new Set(repositories.map((one) => one.root_path));
+    list.append(...[...roots].map((value) => el("option", { value })));
+  };
+  get("/api/repositories").then(fill).catch(() => {});
   return list;
 }
