@@ -7,9 +7,13 @@ from typing import Annotated
 import typer
 
 from ops.cli.app import app
+from ops.cli.manual import OPERATING, epilog
 
 
-@app.command(epilog="Example: `penstock serve --open`.")
+@app.command(
+    rich_help_panel=OPERATING,
+    epilog=epilog("penstock serve --open", "penstock serve --port 9000", see="penstock mcp, penstock metrics"),
+)
 def serve(
     *,
     host: Annotated[

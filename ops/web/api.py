@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starlette.routing import Route
 
 from ops.cli.jobs import parse_status
-from ops.cli.records import Repositories, Submitted, Workers
+from ops.cli.records import JobInFull, Repositories, Submitted, Workers
 from ops.office import embedder_for
 from ops.web.answers import answering
-from ops.web.records import Cancellation, JobDetail, JobQuery, JobsQuery, SearchQuery
+from ops.web.records import Cancellation, JobQuery, JobsQuery, SearchQuery
 from pipeline import jobs
 from pipeline.errors import ValidationError
 from pipeline.records import Job, JobPage, JobRequest, SearchResults
@@ -69,14 +68,14 @@ def submit(asked: Asked) -> Submitted:
     return asked.site.ask(begin)
 
 
-def show_job(asked: Asked) -> JobDetail:
+def show_job(asked: Asked) -> JobInFull:
     """Show a job, what happened to it, and what became of its files (R15, R20)."""
     job_id, most = jobs.parse_id(asked.path["job_id"]), asked.parameters(JobQuery).files
 
-    def look(office: Office) -> JobDetail:
+    def look(office: Office) -> JobInFull:
         job = jobs.status(office.engine, job_id)
         files = jobs.notes(office.engine, job_id, most)
-        return JobDetail(**dict(job), files=files, events=jobs.events(office.engine, job_id))
+        return JobInFull(**dict(job), files=files, events=jobs.happened(office.engine, job_id))
 
     return asked.site.ask(look)
 
@@ -118,7 +117,7 @@ def find(asked: Asked) -> SearchResults:
     request = SearchRequest(
         query=query.query,
         project_id=query.project,
-        repo_path=Path(query.repo) if query.repo else None,
+        repo_path=query.repo or None,
         path_glob=query.path,
         languages=query.language,
         kinds=query.kind,

@@ -7,8 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from ops.cli.records import JobWithFiles
-from pipeline.records import Job, JobEvent, Record, Worker
+from pipeline.records import Job, Record, Worker
 
 
 def _zoned(moment: datetime) -> datetime:
@@ -21,12 +20,6 @@ def _zoned(moment: datetime) -> datetime:
 
 
 Moment = Annotated[datetime, AfterValidator(_zoned)]
-
-
-class JobDetail(JobWithFiles):
-    """The status record of a job with its skipped and failed files, and what happened to it, oldest first."""
-
-    events: tuple[JobEvent, ...]
 
 
 class Snapshot(Record):

@@ -9,8 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from ops import database
-from ops.cli.records import Repositories, Submitted, Workers
-from ops.web.records import JobDetail
+from ops.cli.records import JobInFull, Repositories, Submitted, Workers
 from pipeline import jobs
 from pipeline.records import Job, JobPage, SearchResults
 from pipeline.states import JobStatus
@@ -97,12 +96,14 @@ def test_a_job_tells_what_happened_and_which_files_were_passed_over(site: Client
     """The detail is the status record with its files and events, oldest first (R15, R20, R64)."""
     job = submitted(site, root)
     Driver(engine).drain()
-    detail = JobDetail.model_validate_json(site.get(f"/api/jobs/{job.job_id}").body)
+    detail = JobInFull.model_validate_json(site.get(f"/api/jobs/{job.job_id}").body)
     assert Job(**{name: getattr(detail, name) for name in Job.model_fields}) == jobs.status(engine, job.job_id)
+    assert detail.files is not None
+    assert detail.events is not None
     assert [(file.path, file.reason) for file in detail.files] == [("blob.py", "binary")]
     assert [event.type for event in detail.events] == ["submitted", "started", "completed"]
     assert detail.events[0].detail == {"repo_path": str(root)}
-    assert JobDetail.model_validate_json(site.get(f"/api/jobs/{job.job_id}", files=0).body).files == ()
+    assert JobInFull.model_validate_json(site.get(f"/api/jobs/{job.job_id}", files=0).body).files == ()
 
 
 def test_a_job_is_paused_resumed_and_cancelled(site: Client, root: Path) -> None:
