@@ -56,7 +56,7 @@ def test_the_page_alone_is_enough(home: Path, tmp_path: Path) -> None:
         visiting(browser, server.client.url) as visitor,
     ):
         page = visitor.go()
-        page.get_by_label("Folder to index").fill(str(tmp_path / "shop"))
+        page.get_by_label("Folder or git URL to index").fill(str(tmp_path / "shop"))
         page.get_by_role("button", name="Start").click()
         job = visitor.job("shop")
         expect(job.get_by_role("progressbar", name="write")).to_have_attribute("aria-valuetext", re.compile("^[1-9]"))

@@ -101,7 +101,8 @@ def test_a_job_tells_what_happened_and_which_files_were_passed_over(site: Client
     assert detail.files is not None
     assert detail.events is not None
     assert [(file.path, file.reason) for file in detail.files] == [("blob.py", "binary")]
-    assert [event.type for event in detail.events] == ["submitted", "started", "completed"]
+    happened = [event.type for event in detail.events]
+    assert (happened[:2], happened[-1]) == (["submitted", "started"], "completed")
     assert detail.events[0].detail == {"repo_path": str(root)}
     assert JobInFull.model_validate_json(site.get(f"/api/jobs/{job.job_id}", files=0).body).files == ()
 

@@ -109,6 +109,7 @@ function factsOf(job) {
   return [
     ["Job", el("code", {}, job.job_id)],
     ["Project", job.project_id],
+    job.revision && ["Revision", el("code", {}, job.revision)],
     ["Embedder", `${job.embedder} ${job.model}`],
     ["Submitted", when(job.created_at)],
     job.started_at && ["Started", when(job.started_at)],

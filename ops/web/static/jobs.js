@@ -180,7 +180,7 @@ function pages(state, offset, shown, total) {
 function emptyNote(state) {
   if (state !== "all") return el("p.empty", { hidden: true }, `No job is ${state}.`);
   return el("div.empty", { hidden: true }, el("h2", {}, "Nothing has been indexed yet"),
-    el("p", {}, "Name a folder above, such as ", el("code", {}, "/home/you/src/project"), ", and press Start. Or in a terminal:"),
+    el("p", {}, "Name a folder or a git URL above, such as ", el("code", {}, "/home/you/src/project"), ", and press Start. Or in a terminal:"),
     el("pre", {}, el("code", {}, "penstock index ~/src/project")),
     el("p", {}, "You can search as soon as the first files are written."));
 }
@@ -189,8 +189,8 @@ function emptyNote(state) {
 function startForm(tell) {
   const said = el("p.said", { role: "status" });
   const path = el("input", {
-    name: "repo_path", required: true, placeholder: "/path/to/a/repository", list: "known",
-    autocomplete: "off", spellcheck: "false", "aria-label": "Folder to index", "aria-keyshortcuts": "n",
+    name: "repo_path", required: true, placeholder: "/path/to/a/repository, or a git URL", list: "known",
+    autocomplete: "off", spellcheck: "false", "aria-label": "Folder or git URL to index", "aria-keyshortcuts": "n",
   });
   const form = el("form.start", {},
     el("div.entry", {}, path, el("button.primary", { type: "submit" }, "Start")),

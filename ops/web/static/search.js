@@ -116,7 +116,7 @@ function card(hit, pattern) {
     : el("span.place", {}, place);
   const copy = el("button.quiet", { type: "button", "aria-label": `Copy ${place}` }, "Copy");
   copy.addEventListener("click", () => copied(copy, `${hit.repository}/${place}`));
-  const facts = [hit.symbol && el("span.symbol", {}, hit.symbol), hit.kind, hit.language, hit.score.toFixed(4)];
+  const facts = [hit.symbol && el("span.symbol", {}, hit.symbol), hit.kind, hit.language, hit.revision?.slice(0, 8), hit.score.toFixed(4)];
   const lines = codeLines(hit.content, hit.language, pattern, hit.start_line);
   const code = el("code", {}, lines.slice(0, SHOWN));
   return el("article.hit", { role: "listitem" },
