@@ -10,6 +10,7 @@ from ops.settings import GIGABYTE
 from pipeline.embedders.choosing import OLLAMA, EmbedderConfig, choose
 from pipeline.embedders.local import MODEL
 from pipeline.jobs import Office
+from pipeline.mirroring import Mirrors
 from pipeline.store.engine import connect
 from pipeline.store.messages import MessageOutbox
 
@@ -32,9 +33,18 @@ def open_office(settings: Settings) -> Office:
         embedder=settings.penstock_embedder,
         model=model_of(settings),
         allowed_roots=settings.penstock_allowed_roots,
+        allowed_urls=settings.penstock_allowed_urls,
+        mirrors=mirrors(settings),
         disk=settings.penstock_home if embedded else None,
         free_bytes=round(settings.penstock_min_free_disk_gb * GIGABYTE),
     )
+
+
+def mirrors(settings: Settings) -> Mirrors:
+    """Return the mirrors of this host; where URLs are allowed by name, a redirect must not lead elsewhere."""
+    restricted = bool(settings.penstock_allowed_roots or settings.penstock_allowed_urls)
+    limit = settings.limits().max_repository_bytes
+    return Mirrors(settings.penstock_home / "mirrors", limit, redirects=not restricted)
 
 
 def model_of(settings: Settings) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
@@ -12,7 +13,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
 
 from pipeline.errors import ValidationError
-from pipeline.records import Limits
+from pipeline.records import Limits, NotifyRules
+from pipeline.states import NOTIFIABLE
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -23,8 +25,11 @@ MEGABYTE: Final = 1_000_000
 LEAST_MEMORY: Final = 256
 """Megabytes below which a worker process cannot even begin."""
 SHORTEST_TOKEN: Final = 16
-SECRET: Final = frozenset({"DATABASE_URL", "PENSTOCK_SERVE_TOKEN"})
-"""Variables whose values no error repeats."""
+SECRETS: Final = frozenset({"DATABASE_URL", "PENSTOCK_NOTIFY_URLS", "PENSTOCK_SERVE_TOKEN"})
+"""The variables whose values are shown nowhere."""
+SERVICE: Final = re.compile(r"desktop|[a-z][a-z0-9+.-]*://\S*", re.IGNORECASE)
+NEXT_SERVICE: Final = re.compile(rf"\s+|,\s*(?={SERVICE.pattern})", re.IGNORECASE)
+"""A comma may be part of a URL; one before another URL is not."""
 
 
 def default_home() -> Path:
@@ -40,6 +45,10 @@ def _folder(path: Path) -> Path:
 
 def _split(value: object) -> object:
     return tuple(filter(None, value.split(os.pathsep))) if isinstance(value, str) else value
+
+
+def _words(value: object) -> object:
+    return tuple(value.split()) if isinstance(value, str) else value
 
 
 def _absolute(root: Path) -> Path:
@@ -66,6 +75,29 @@ def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
+def _services(value: object) -> object:
+    return tuple(filter(None, NEXT_SERVICE.split(value))) if isinstance(value, str) else value
+
+
+def _reachable(urls: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    for position, url in enumerate(urls, 1):
+        if not SERVICE.fullmatch(url.get_secret_value()):
+            message = f"entry {position} is neither `desktop` nor a URL like json://host/path; several go with spaces"
+            raise ValueError(message)
+    return urls
+
+
+def _events(value: object) -> object:
+    return tuple(re.findall(r"[^\s,]+", value)) if isinstance(value, str) else value
+
+
+def _known_events(names: tuple[str, ...]) -> tuple[str, ...]:
+    if strange := [name for name in names if name not in NOTIFIABLE]:
+        message = f"{strange[0]!r} is no event; there are {', '.join(NOTIFIABLE)}"
+        raise ValueError(message)
+    return names
+
+
 def _enough_memory(megabytes: int) -> int:
     if 0 < megabytes < LEAST_MEMORY:
         message = f"it should be 0 (no bound) or at least {LEAST_MEMORY}"
@@ -86,6 +118,7 @@ def _hard_to_guess(token: SecretStr) -> SecretStr:
 
 Folder = Annotated[Path, AfterValidator(_folder)]
 Roots = Annotated[tuple[Annotated[Path, AfterValidator(_absolute)], ...], NoDecode, BeforeValidator(_split)]
+Urls = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 DatabaseUrl = Annotated[str, AfterValidator(_postgresql)]
 Address = Annotated[str, AfterValidator(_http)]
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)]
@@ -95,6 +128,8 @@ Count = Annotated[int, Field(ge=1)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Token = Annotated[SecretStr, AfterValidator(_hard_to_guess)]
+Services = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_services), AfterValidator(_reachable)]
+Events = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_events), AfterValidator(_known_events)]
 Memory = Annotated[int, Field(ge=0), AfterValidator(_enough_memory)]
 
 
@@ -115,6 +150,7 @@ class Settings(BaseSettings):
     ollama_keep_alive: str = "10m"
 
     penstock_allowed_roots: Roots = ()
+    penstock_allowed_urls: Urls = ()
     max_repo_size_gb: Amount = 10
     max_file_size_mb: Amount = 1
     penstock_min_free_disk_gb: AmountOrOff = 1
@@ -132,6 +168,11 @@ class Settings(BaseSettings):
     penstock_serve_port: Port = 8737
     penstock_serve_names: Names = ()
     penstock_serve_token: Token | None = None
+
+    penstock_notify_urls: Services = ()
+    penstock_notify_events: Events = tuple(event for event in NOTIFIABLE if event != "submitted")
+    penstock_notify_interval_seconds: AmountOrOff = 60
+    penstock_notify_min_seconds: AmountOrOff = 10
 
     penstock_log_level: LogLevel = "INFO"
     penstock_log_format: Literal["auto", "json", "console"] = "auto"
@@ -170,8 +211,16 @@ class Settings(BaseSettings):
             blocked_seconds=self.blocked_timeout_seconds,
         )
 
+    def notify_rules(self) -> NotifyRules:
+        """Return what notifications are sent, and how often."""
+        return NotifyRules(
+            events=frozenset(self.penstock_notify_events),
+            interval=self.penstock_notify_interval_seconds,
+            least_seconds=self.penstock_notify_min_seconds,
+        )
+
 
 def _line(fault: ErrorDetails) -> str:
     variable = str(fault["loc"][0]).upper()
-    shown = "" if variable in SECRET else f"={fault['input']}"
+    shown = "" if variable in SECRETS else f"={fault['input']}"
     return f"{variable}{shown}: {fault['msg'].removeprefix('Value error, ')}"

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import structlog
 
-from ops import logs
+from ops import logs, notifying
 from ops.processes import Child, Group, flush
 from ops.settings import MEGABYTE
 from pipeline.states import Stage
@@ -42,6 +42,7 @@ def run(settings: Settings, stages: Sequence[Stage], processes: int, threads: in
     from ops.database import open_database
 
     logs.configure(settings)
+    notifying.services(settings.penstock_notify_urls)
     url = open_database(settings)
     preload()
     return Group(plan(settings, url, [(tuple(stages), threads)] * processes)).run()
@@ -65,6 +66,7 @@ def preload() -> None:
     import actors.caretaker
     import actors.chunker
     import actors.embedder
+    import actors.notifier
     import actors.scanner
     import actors.writer  # noqa: F401 - imported for the children
 
@@ -74,6 +76,7 @@ def serve(settings: Settings, url: str, stages: tuple[Stage, ...], threads: int,
     from dramatiq import Worker
 
     from actors.caretaker import Caretaker
+    from actors.notifier import Notifier
 
     ended = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -86,6 +89,10 @@ def serve(settings: Settings, url: str, stages: tuple[Stage, ...], threads: int,
     worker.start()
     caretaker = Caretaker(broker, bench, settings.job_status_retention_days)
     caretaker.start()
+    notifier = Notifier(
+        broker, bench.engine, settings.notify_rules(), notifying.services(settings.penstock_notify_urls)
+    )
+    notifier.start()
     patience = ALIVE_SECONDS + settings.penstock_batch_timeout_seconds
     while os.getppid() == parent:
         place.deadlines.live(patience)
@@ -95,6 +102,7 @@ def serve(settings: Settings, url: str, stages: tuple[Stage, ...], threads: int,
             break
     place.deadlines.rest()
     caretaker.end()
+    notifier.end()
     if not _answers(bench.engine):
         log.warning("worker.left", reason="the database does not answer; what this worker held is handed out again")
         return 0
@@ -145,15 +153,15 @@ def equip(
 
     from actors import chunker, embedder, scanner, writer
     from actors.broker import LeaseBroker
+    from actors.metering import MeteredEmbedder
     from actors.runtime import Runtime, Watch
     from actors.watching import time_limits
-    from ops.office import embedder_for
+    from ops.office import embedder_for, mirrors
     from pipeline.stages.workbench import Workbench
     from pipeline.store.engine import connect
 
     session = f"penstock {'+'.join(stages)} {uuid4().hex[:12]}"  # of this process alone: the caretaker ends it by name
     engine = connect(url, pool_size=threads + 2, application_name=session)
-    bench = Workbench(engine, settings.limits(), embedder_for(settings))
     order = [stage for stage in DRAIN_ORDER if stage in stages]
     interrupter = TimeLimit(interval=min(1_000, round(250 * settings.penstock_batch_timeout_seconds)))
     broker = LeaseBroker(
@@ -163,8 +171,11 @@ def equip(
         replaces=place.replaces,
         middleware=[interrupter, CurrentMessage()],
     )
+    choose = embedder_for(settings)
+    metered = lambda name, model: MeteredEmbedder(choose(name, model), broker.meter)  # noqa: E731 - it says no more
+    bench = Workbench(engine, settings.limits(), metered, mirrors(settings))
     watch = Watch(time_limits(settings.penstock_batch_timeout_seconds), place.deadlines, interrupter)
-    runtime = Runtime(bench, watch, ended.set)
+    runtime = Runtime(bench, watch, broker.meter, ended.set)
     for doorman in (scanner, chunker, embedder, writer):
         doorman.declare(broker, runtime)
     return bench, broker

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from pipeline.scanning import UNREADABLE
+from pipeline.sifting import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -18,17 +18,21 @@ FIRST_BATCH_FILES: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class KnownFile:
-    """A file as the index has it; `mtime_ns` is 0 when its time was too fresh to be trusted."""
+    """A file as the index has it; `mtime_ns` is 0 when its time was too fresh to be trusted.
+
+    `blob_id` is git's name of its content, of a file that was read from a repository's objects.
+    """
 
     path: str
     size: int
     mtime_ns: int
     skip_reason: str | None = None
+    blob_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """A file that is new, or whose size or time is not what the index has."""
+    """A file that is new, or whose size or time (or blob) is not what the index has."""
 
     entry: FileEntry
 
@@ -105,6 +109,8 @@ def changes(entries: Iterable[FileEntry], known: Iterable[KnownFile]) -> Iterato
 
 
 def _differs(entry: FileEntry, old: KnownFile) -> bool:
+    if entry.blob_id:
+        return entry.blob_id != old.blob_id
     # Giving the right to read a file changes neither its size nor its time.
     was_unreadable = (old.skip_reason or "").startswith(UNREADABLE)
     return was_unreadable or not old.mtime_ns or (entry.size, entry.mtime_ns) != (old.size, old.mtime_ns)

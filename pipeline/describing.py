@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.records import Job, JobRequest, Repository, StageProgress
+from pipeline.sources import is_url
 from pipeline.states import JobStatus, Stage
 
 if TYPE_CHECKING:
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
     from pipeline.store.workers import Waits
 
+TENTHS_BELOW: Final = 10
+MINUTE: Final = 60
+HOUR: Final = 60 * MINUTE
 STAGE_VERBS: Final = {
     Stage.SCAN: "Scanning",
     Stage.CHUNK: "Chunking files",
@@ -20,9 +24,9 @@ STAGE_VERBS: Final = {
     Stage.WRITE: "Writing to database",
 }
 COPIED: Final = (
-    "project_id repo_path name embedder model force_reindex resumed_from created_at started_at updated_at paused_at"
-    " blocked_since cancelled_at completed_at finished_at progress_percentage files_listed files_scanned files_indexed"
-    " files_unchanged files_removed files_skipped files_failed bytes_scanned bytes_indexed chunks_created"
+    "project_id repo_path name revision embedder model force_reindex resumed_from created_at started_at updated_at"
+    " paused_at blocked_since cancelled_at completed_at finished_at progress_percentage files_listed files_scanned"
+    " files_indexed files_unchanged files_removed files_skipped files_failed bytes_scanned bytes_indexed chunks_created"
     " chunks_embedded chunks_reused chunks_written passages_truncated batches_total batches_done error_message"
     " error_type error_traceback"
 ).split()
@@ -108,6 +112,8 @@ def _message(row: Row[Any], stages: tuple[StageProgress, ...]) -> str:  # noqa: 
 
 def _running(row: Row[Any], stages: tuple[StageProgress, ...]) -> str:
     """Name the slowest unfinished stage: the one with the smallest share done (R23)."""
+    if not row.scan_completed and row.revision is None and is_url(row.repo_path):
+        return f"Scanning: fetching {row.repo_path}"
     if not row.scan_completed and row.files_scanned >= max(1, row.files_chunked * 2):
         return f"Scanning: {row.files_scanned:,} files"
     open_stages = [stage for stage in stages[1:] if stage.total is None or stage.done < stage.total]
@@ -162,6 +168,18 @@ def request(row: Row[Any]) -> JobRequest:
 
 def repository(row: Row[Any]) -> Repository:
     """Return the record of a row of `repositories.listed`."""
-    names = ("project_id", "root_path", "name", "index_state", "embedder", "model", "dimension", "files", "chunks")
+    names = "project_id root_path name index_state revision embedder model dimension files chunks".split()
     values = {name: getattr(row, name) for name in names}
     return Repository(indexed_at=row.indexed_at, created_at=row.created_at, **values)
+
+
+def duration(seconds: float) -> str:
+    """Return a span of time as people say it: 0.4 s, 42 s, 3 min 05 s, 2 h 10 min."""
+    whole = round(seconds)
+    if whole < TENTHS_BELOW:
+        return f"{seconds:.1f} s"
+    if whole < MINUTE:
+        return f"{whole} s"
+    if whole < HOUR:
+        return f"{whole // MINUTE} min {whole % MINUTE:02} s"
+    return f"{whole // HOUR} h {whole % HOUR // MINUTE:02} min"

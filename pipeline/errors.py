@@ -13,6 +13,8 @@ PenstockError                    code, exit_code; text = what failed, which one,
 │   │   └── ModelMissing         the server is there, the model is not
 │   └── DimensionChanged         the model's dimension is not what the index was built with
 ├── ScanRefused                  the repository cannot be indexed (too large, gone, nothing in it)
+├── FetchFailed                  git could not fetch a repository, for a reason that nobody foresaw: tried a few times
+│   └── SourceUnavailable        its host is away, or this one lacks what it takes: tried until it works
 ├── FileSkipped                  one file is passed over, for a stated reason
 ├── FileAtFault                  working on one file of a batch raised: which one, and what
 ├── JobStopped                   the job is no longer running: the stage's transaction is rolled back
@@ -112,6 +114,14 @@ class DimensionChanged(EmbedderError):
 
 class ScanRefused(PenstockError):
     """The repository cannot be indexed: too large, gone, or nothing in it."""
+
+
+class FetchFailed(PenstockError):
+    """Git could not fetch a repository; the text quotes it."""
+
+
+class SourceUnavailable(FetchFailed):
+    """The files cannot be had at this moment, or on this host; the message waits and is tried again."""
 
 
 class FileSkipped(PenstockError):

@@ -15,19 +15,28 @@ if TYPE_CHECKING:
 
 DEFAULT_SECONDS_PER_FILE: Final = 0.01
 """The stated rate of the very first job: 100 files a second."""
+DEFAULT_FILES: Final = 1_000
+"""The stated size of a repository that nobody has seen yet."""
 LOOK: Final = 0.02
 """Seconds that counting files may take at submission."""
 
 
-def seconds(connection: Connection, repository_id: int, root: Path) -> float:
-    """Return the expected seconds: files times the mean of this repository's jobs, else of all, else the default."""
+def seconds(connection: Connection, repository_id: int, root: Path | None) -> float:
+    """Return the expected seconds: files times the mean of this repository's jobs, else of all, else the default.
+
+    `root` is None where there is no folder to look into.
+    """
     rate = (
         jobs.seconds_per_file(connection, repository_id)
         or jobs.seconds_per_file(connection, None)
         or DEFAULT_SECONDS_PER_FILE
     )
-    count = jobs.last_listing(connection, repository_id) or git_entries(root) or count_files(root)
+    count = jobs.last_listing(connection, repository_id) or (_look(root) if root else DEFAULT_FILES)
     return round(max(1.0, rate * count), 1)
+
+
+def _look(root: Path) -> int:
+    return git_entries(root) or count_files(root)
 
 
 def git_entries(root: Path) -> int | None:

@@ -45,13 +45,21 @@ LOCK_FILES: Final = frozenset(
 )
 SECRETS: Final = frozenset(
     {
-        *(".env", ".netrc", "_netrc", ".pgpass", ".pypirc", ".htpasswd", ".git-credentials"),
-        *("id_rsa", "id_dsa", "id_ecdsa", "id_ed25519"),
+        *(".env", ".envrc", ".netrc", "_netrc", ".pgpass", ".my.cnf", ".mylogin.cnf", ".htpasswd", ".git-credentials"),
+        *(".npmrc", ".yarnrc.yml", ".pypirc", ".gem/credentials", ".cargo/credentials", ".cargo/credentials.toml"),
+        *(".aws/credentials", ".azure/accesstokens.json", ".boto", ".s3cfg", ".dockercfg", ".docker/config.json"),
+        *("kubeconfig", ".kube/config", ".vault-token", ".terraformrc", "terraform.rc", "client_secret.json"),
+        *("master.key", "service-account.json", "service_account.json", "application_default_credentials.json"),
+        *("id_rsa", "id_dsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk", "wp-config.php"),
     }
+)
+"""Files that hold secrets by their purpose, by name or by folder and name, in lower case."""
+SECRET_ENDINGS: Final = (
+    *(".pem", ".key", ".p8", ".p12", ".pfx", ".ppk", ".jks", ".keystore", ".kdbx", ".ovpn"),
+    *(".tfstate", ".tfstate.backup", ".tfvars", ".kubeconfig", ".mobileprovision"),
 )
 TEMPLATES: Final = (".example", ".sample", ".template", ".dist", ".defaults")
 ENDINGS: Final = {
-    "may hold a secret": (".pem", ".key", ".p12", ".pfx", ".ppk", ".jks", ".keystore", ".kdbx"),
     "minified": (".min.js", ".min.mjs", ".min.cjs", ".min.css", "-min.js", ".bundle.js"),
     "source map": (".js.map", ".mjs.map", ".cjs.map", ".ts.map", ".css.map"),
     "generated code": (
@@ -68,13 +76,19 @@ def file_reason(name: str) -> str:
     name = name.lower()
     if name in LOCK_FILES:
         return "lock file"
-    if name in SECRETS or (name.startswith(".env.") and not name.endswith(TEMPLATES)):
-        return "may hold a secret"
     if name.startswith("zz_generated.") and name.endswith(".go"):
         return "generated code"
     if not name.endswith(_ANY_ENDING):
         return ""
     return next(reason for reason, endings in ENDINGS.items() if name.endswith(endings))
+
+
+def is_secret(path: str) -> bool:
+    """Say whether a file of this path is likely to hold passwords, tokens or private keys."""
+    folder, _, name = path.lower().rpartition("/")
+    if name in SECRETS or f"{folder.rpartition('/')[2]}/{name}" in SECRETS or name.endswith(SECRET_ENDINGS):
+        return True
+    return name.startswith(".env.") and not name.endswith(TEMPLATES)
 
 
 def folder_reason(name: str) -> str:

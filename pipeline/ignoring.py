@@ -92,11 +92,16 @@ class Rules:
 
 def ignored(chain: Sequence[Rules], path: bytes, name: bytes, *, is_folder: bool) -> bool:
     """Return whether a path is ignored by `chain`, in which later rules win (those of deeper folders)."""
+    return bool(verdict(chain, path, name, is_folder=is_folder))
+
+
+def verdict(chain: Sequence[Rules], path: bytes, name: bytes, *, is_folder: bool) -> bool | None:
+    """Say whether `chain` ignores a path; False where a rule brings it back, None where none is about it."""
     for rules in reversed(chain):
-        verdict = rules.verdict(path, name, is_folder=is_folder)
-        if verdict is not None:
-            return verdict
-    return False
+        said = rules.verdict(path, name, is_folder=is_folder)
+        if said is not None:
+            return said
+    return None
 
 
 def read_rules(file: bytes, folder: bytes = b"") -> Rules | None:
@@ -108,8 +113,12 @@ def read_rules(file: bytes, folder: bytes = b"") -> Rules | None:
     with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor has no path
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return None
-        text = stream.read(LARGEST_IGNORE_FILE)
-    return Rules(text.removeprefix(b"\xef\xbb\xbf").split(b"\n"), folder) or None
+        return rules_of(stream.read(LARGEST_IGNORE_FILE), folder)
+
+
+def rules_of(text: bytes, folder: bytes = b"") -> Rules | None:
+    """Return the rules of an ignore file's content; None when it states none."""
+    return Rules(text[:LARGEST_IGNORE_FILE].removeprefix(b"\xef\xbb\xbf").split(b"\n"), folder) or None
 
 
 def parse(line: bytes) -> Rule | None:

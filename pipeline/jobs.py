@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid4
 
-from pipeline import checking, describing, estimating, paths
+from pipeline import checking, describing, estimating, sources
 from pipeline.errors import InvalidStatus, JobNotFound, RepositoryNotFound, ValidationError
-from pipeline.records import FileNote, JobPage, Repository, Submission, Worker
+from pipeline.records import FileNote, JobEvent, JobPage, Repository, Submission, Worker
+from pipeline.sources import Kind
 from pipeline.stages import finish
 from pipeline.states import TERMINAL, WORKING, JobStatus, Stage
-from pipeline.store import batches, jobs, messages, repositories, workers
+from pipeline.store import batches, events, jobs, messages, repositories, workers
 from pipeline.store.engine import reading, writing
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sqlalchemy import Connection, Engine, Row
 
+    from pipeline.mirroring import Mirrors
     from pipeline.records import Job, JobRequest
     from pipeline.stages.delivery import Outbox
     from pipeline.stages.workbench import Workbench
@@ -41,6 +42,8 @@ class Office:
     embedder: str
     model: str
     allowed_roots: tuple[Path, ...] = ()
+    allowed_urls: tuple[str, ...] = ()
+    mirrors: Mirrors | None = None
     disk: Path | None = None
     free_bytes: int = 0
 
@@ -52,21 +55,22 @@ def submit(office: Office, request: JobRequest, *, resumed: Row[Any] | None = No
     Raises InvalidPath before anything is stored (R06).
     """
     checking.texts(project_id=request.project_id, name=request.name, include=request.include, exclude=request.exclude)
-    root = paths.validate(
+    source = sources.accept(
         request.repo_path,
         allowed_roots=office.allowed_roots,
+        allowed_urls=office.allowed_urls,
         disk_path=office.disk,
         min_free_bytes=office.free_bytes,
     )
-    name = request.name or root.name or str(root)
+    root, folder = source.name, Path(source.place) if source.kind is Kind.FOLDER else None
     with writing(office.engine) as connection:
-        repository_id = repositories.ensure(connection, request.project_id, str(root), name)
-        estimate = estimating.seconds(connection, repository_id, root)
+        repository_id = repositories.ensure(connection, request.project_id, root, request.name or source.short_name)
+        estimate = estimating.seconds(connection, repository_id, folder)
         new = jobs.NewJob(
             job_id=uuid4(),
             repository_id=repository_id,
-            repo_path=str(root),
-            name=name,
+            repo_path=root,
+            name=request.name or source.short_name,
             embedder=office.embedder,
             model=office.model,
             estimate=estimate,
@@ -74,14 +78,14 @@ def submit(office: Office, request: JobRequest, *, resumed: Row[Any] | None = No
             force_before=resumed.force_before if resumed else None,
         )
         if not jobs.add(connection, new, request):
-            return _duplicate(connection, request.project_id, str(root))
+            return _duplicate(connection, request.project_id, root)
         office.outbox.send(connection, Stage.SCAN, str(new.job_id), new.job_id)
     return Submission(
         job_id=new.job_id,
         status=JobStatus.PENDING,
         message=f"indexing {root} in the background; about {estimate:.0f} s",
         project_id=request.project_id,
-        repo_path=str(root),
+        repo_path=root,
         estimated_duration_seconds=estimate,
         duplicate=False,
     )
@@ -130,6 +134,13 @@ def notes(engine: Engine, job_id: UUID, limit: int = 1_000) -> tuple[FileNote, .
     with reading(engine) as connection:
         found = batches.outcomes(connection, job_id, limit)
     return tuple(FileNote(path=row.path, outcome=row.outcome, reason=row.reason) for row in found)
+
+
+def happened(engine: Engine, job_id: UUID, after: int = 0) -> tuple[JobEvent, ...]:
+    """Return what happened to a job, oldest first; `after` is the id of the event that is known already (R64)."""
+    with reading(engine) as connection:
+        rows = events.of_job(connection, job_id, after)
+    return tuple(JobEvent(event_id=row.id, at=row.at, type=row.type, detail=row.detail) for row in rows)
 
 
 def listed(engine: Engine, wanted: JobFilter, limit: int = 20, offset: int = 0) -> JobPage:
@@ -208,7 +219,12 @@ def indexed(engine: Engine, project_id: str | None = None) -> tuple[Repository, 
 
 
 def remove(office: Office, project_id: str, root_path: str) -> None:
-    """Delete a repository from the index; raises RepositoryNotFound, InvalidStatus while a job works on it."""
+    """Delete a repository from the index, and its mirror on this host when no other repository is read from it.
+
+    Raises RepositoryNotFound, InvalidStatus while a job works on it.
+    """
+    source = sources.parse(root_path)
+    root_path = source.name
     with writing(office.engine) as connection:
         found = repositories.find(connection, project_id, root_path, lock=True)
         if found is None:
@@ -219,6 +235,9 @@ def remove(office: Office, project_id: str, root_path: str) -> None:
         if busy is not None:
             raise InvalidStatus(f"job {busy.id} of {root_path} is {busy.status}; cancel it first")
         repositories.remove(connection, found.id)
+        places = {root.partition("#")[0] for root in repositories.root_paths(connection)}
+    if office.mirrors and source.kind is Kind.REMOTE and source.place not in places:
+        office.mirrors.remove(source.place)
 
 
 def online(engine: Engine) -> tuple[Worker, ...]:

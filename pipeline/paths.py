@@ -33,7 +33,7 @@ def validate(
     folder = _resolve(path)
     _check_allowed(path, folder, allowed_roots)
     _check_folder(path, folder)
-    _check_disk(disk_path or folder, min_free_bytes)
+    check_disk(disk_path or folder, min_free_bytes)
     return folder
 
 
@@ -44,12 +44,13 @@ def _check_text(path: str) -> None:
         raise InvalidPath(f"{path!r} holds a NUL character, which no path can")
     if not path.startswith("/"):
         raise InvalidPath(f"{path!r} is relative; the path must be absolute: start it at /")
-    if _climbs(path):
+    if climbs(path):
         raise InvalidPath(f"{path!r} holds a '..' component (path traversal): name the folder itself")
-    _check_encoding(path)
+    check_encoding(path)
 
 
-def _climbs(path: str) -> bool:
+def climbs(path: str) -> bool:
+    """Return whether a path has a `..` component, also percent-encoded."""
     for _ in range(ENCODED_TWICE + 1):
         if ".." in path.split("/"):
             return True
@@ -57,7 +58,8 @@ def _climbs(path: str) -> bool:
     return False
 
 
-def _check_encoding(path: str) -> None:
+def check_encoding(path: str) -> None:
+    """Raise InvalidPath for a path that the database cannot hold."""
     try:
         size = len(path.encode())
     except UnicodeEncodeError:
@@ -73,7 +75,7 @@ def _resolve(path: str) -> Path:
         raise InvalidPath(
             f"{path} cannot be resolved: is there a circle of links, or a name that is too long?"
         ) from None
-    _check_encoding(str(folder))
+    check_encoding(str(folder))
     return folder
 
 
@@ -104,7 +106,8 @@ def _unreadable(path: str, error: OSError) -> InvalidPath:
     return InvalidPath(f"{path} is not readable ({reason}): grant read and search rights to the user of the workers")
 
 
-def _check_disk(place: Path, min_free_bytes: int) -> None:
+def check_disk(place: Path, min_free_bytes: int) -> None:
+    """Raise InvalidPath when fewer bytes are free at `place`."""
     free = shutil.disk_usage(place).free if min_free_bytes else 0
     if free < min_free_bytes:
         raise InvalidPath(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from charset_normalizer import from_bytes
 
 from pipeline.errors import FileSkipped
-from pipeline.scanning import UNREADABLE, describe_size
+from pipeline.sifting import UNREADABLE, describe_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +27,7 @@ FRESH_NS: Final = 2_000_000_000
 """A file that changed this recently may change again without a new time."""
 HASH_BYTES: Final = 16
 BLOCK: Final = 65_536
+LFS_POINTER: Final = b"version https://git-lfs.github.com/spec/v1\noid "
 SAMPLE: Final = 4_096
 """Bytes of lines that are not ASCII which are enough to tell the encoding."""
 MOST_CONTROLS: Final = 0.005
@@ -76,16 +77,17 @@ def read(root: Path, entry_path: str, *, max_bytes: int) -> SourceText:
         if not stat.S_ISREG(status.st_mode):
             raise FileSkipped("not a regular file")
         data = _content(descriptor, status.st_size, max_bytes)
-    text, encoding = decode(data)
     age = time.time_ns() - status.st_mtime_ns
     settled = age > FRESH_NS and len(data) == status.st_size
-    return SourceText(
-        text=text,
-        size=len(data),
-        mtime_ns=status.st_mtime_ns if settled else 0,
-        content_hash=blake2b(data, digest_size=HASH_BYTES).digest(),
-        encoding=encoding,
-    )
+    return understood(data, status.st_mtime_ns if settled else 0)
+
+
+def understood(data: bytes, mtime_ns: int = 0) -> SourceText:
+    """Return the bytes of a file as text, with their hash. Raises FileSkipped when they are no text."""
+    if data.startswith(LFS_POINTER):
+        raise FileSkipped("Git LFS pointer: the content is kept elsewhere")
+    text, encoding = decode(data)
+    return SourceText(text, len(data), mtime_ns, blake2b(data, digest_size=HASH_BYTES).digest(), encoding)
 
 
 def decode(data: bytes) -> tuple[str, str]:

@@ -9,18 +9,22 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.states import JobStatus
+from pipeline.states import NOTIFIABLE, JobStatus
 
 # --- inside the house -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class FileEntry:
-    """A file as the scan saw it: path relative to the root with `/`, size in bytes, mtime in nanoseconds."""
+    """A file as the scan saw it: path relative to the root with `/`, size in bytes, mtime in nanoseconds.
+
+    `blob_id` is git's name of the content, hexadecimal, of a file that is read from a repository's objects.
+    """
 
     path: str
     size: int
     mtime_ns: int
+    blob_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,15 @@ class Limits:
     job_seconds: float = 0
     blocked_seconds: float = 0
     chunk_characters: int = 1_500
+
+
+@dataclass(frozen=True, slots=True)
+class NotifyRules:
+    """Which events are notified of, seconds between the throttled ones of a job, and how long a job must run."""
+
+    events: frozenset[str] = frozenset(NOTIFIABLE)
+    interval: float = 60.0
+    least_seconds: float = 10.0
 
 
 # --- at the borders ---------------------------------------------------------------------------------------------------
@@ -128,6 +141,15 @@ class FileNote(Record):
     reason: str
 
 
+class JobEvent(Record):
+    """Something that happened in a job's life; `detail` is what there is to say of it."""
+
+    event_id: int
+    at: datetime
+    type: str
+    detail: dict[str, str | int | float | bool]
+
+
 class Job(Record):
     """The status record of a job (R03, R14, R15, R20-R24): the same in CLI, MCP and web."""
 
@@ -136,6 +158,8 @@ class Job(Record):
     project_id: str
     repo_path: str
     name: str
+    revision: str | None = None
+    """The commit that is indexed, of a git URL or of a git repository without a work tree."""
     embedder: str
     model: str
     force_reindex: bool
@@ -191,6 +215,7 @@ class Repository(Record):
     root_path: str
     name: str
     index_state: str
+    revision: str | None = None
     embedder: str | None
     model: str | None
     dimension: int | None
@@ -210,6 +235,7 @@ class Worker(Record):
     threads: int
     started_at: datetime
     seen_at: datetime
+    version: str
     busy: int
 
 
@@ -226,6 +252,7 @@ class SearchHit(Record):
     score: float
     repository: str
     project_id: str
+    revision: str | None = None
 
 
 class SearchResults(Record):

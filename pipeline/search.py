@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy.exc import DataError
 
-from pipeline import checking
+from pipeline import checking, sources
 from pipeline.errors import EmbedderError, InvalidQuery, RepositoryNotFound
 from pipeline.ranking import glob_pattern, query_words
 from pipeline.records import SearchHit, SearchResults
@@ -38,7 +38,7 @@ class SearchRequest:
 
     query: str
     project_id: str | None = None
-    repo_path: Path | None = None
+    repo_path: Path | str | None = None
     path_glob: str | None = None
     languages: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
@@ -100,7 +100,7 @@ def _matchable() -> Iterator[None]:
 
 
 def _scope(connection: Connection, request: SearchRequest) -> Sequence[Row[Any]]:
-    root = None if request.repo_path is None else str(request.repo_path)
+    root = None if request.repo_path is None else sources.parse(str(request.repo_path)).name
     scope = chunks.scope(connection, request.project_id, root)
     if not scope and root is not None:
         raise RepositoryNotFound(
@@ -168,4 +168,5 @@ def _hit(row: Row[Any]) -> SearchHit:
         score=round(float(row.score), 6),
         repository=row.root_path,
         project_id=row.project_id,
+        revision=row.revision,
     )

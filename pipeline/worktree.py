@@ -1,28 +1,19 @@
-"""Asks git which files a work tree holds, with everything switched off by which a repository could run code."""
+"""Asks git which files a work tree holds."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
-import subprocess
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from pipeline import git
 from pipeline.errors import ScanRefused
 
+if TYPE_CHECKING:
+    import subprocess
+
 SUBMODULE: Final = b"160000"
-TIME_LIMIT: Final = 300.0
-HARDENED: Final = (
-    *("-c", "core.fsmonitor=false"),
-    *("-c", "core.hooksPath=/dev/null"),
-    *("-c", "core.quotePath=false"),
-    *("-c", "safe.directory=*"),
-    *("-c", "safe.bareRepository=all"),
-)
-KEPT_VARIABLES: Final = frozenset(
-    {"GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_DISCOVERY_ACROSS_FILESYSTEM"}
-)
 
 _UNREADABLE = re.compile(rb"^warning: could not open directory '(.*?)/?': (.*)$", re.MULTILINE)
 
@@ -59,22 +50,22 @@ def list_work_tree(root: bytes, *, ceiling: bool = False) -> Found | None:
     repository above `root`. Raises ScanRefused for the inside of a bare repository or of a .git folder.
     """
     prefix = _prefix(root, ceiling=ceiling)
-    if prefix is None or (prefix and _run(root, "check-ignore", "-q", "--", root) is not None):
+    if prefix is None or (prefix and git.run(root, "check-ignore", "-q", "--", root) is not None):
         return None
-    staged = _run(root, "ls-files", "-z", "--stage", "--cached")
-    others = _run(root, "ls-files", "-z", "--others", "--exclude-standard")
+    staged = git.run(root, "ls-files", "-z", "--stage", "--cached")
+    others = git.run(root, "ls-files", "-z", "--others", "--exclude-standard")
     return None if staged is None or others is None else _parse(staged.stdout, others, prefix)
 
 
 def _prefix(root: bytes, *, ceiling: bool) -> bytes | None:
     """Return the path of `root` in its work tree with a trailing slash, b"" at the top; None outside of any."""
     above = os.path.dirname(root) if ceiling else None  # noqa: PTH120 - bytes
-    answer = _run(root, "rev-parse", "--is-inside-git-dir", "--is-inside-work-tree", "--show-prefix", ceiling=above)
+    answer = git.run(root, "rev-parse", "--is-inside-git-dir", "--is-inside-work-tree", "--show-prefix", ceiling=above)
     if answer is None:
         return None
     in_git_folder, in_work_tree, prefix = answer.stdout.split(b"\n", 2)
     if in_git_folder == b"true":
-        raise ScanRefused(f"{os.fsdecode(root)} is a bare git repository without files: clone it and index the clone")
+        raise ScanRefused(f"{os.fsdecode(root)} is the inside of a git repository: index the repository itself")
     return prefix.removesuffix(b"\n") if in_work_tree == b"true" else None
 
 
@@ -90,35 +81,3 @@ def _parse(staged: bytes, others: subprocess.CompletedProcess[bytes], prefix: by
     for folder, reason in _UNREADABLE.findall(others.stderr):
         found.unreadable[folder.removeprefix(prefix)] = reason.decode(errors="replace").lower()
     return found
-
-
-def _run(
-    folder: bytes, *arguments: str | bytes, ceiling: bytes | None = None
-) -> subprocess.CompletedProcess[bytes] | None:
-    """Run git in `folder`; None when there is no git or it answers with an error."""
-    git = shutil.which("git")
-    if git is None:
-        return None
-    command = [git, *HARDENED, *arguments]
-    try:
-        done = subprocess.run(  # noqa: S603 - no shell, fixed arguments
-            command, cwd=folder, env=_environment(ceiling), capture_output=True, check=False, timeout=TIME_LIMIT
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done if done.returncode == 0 else None
-
-
-def _environment(ceiling: bytes | None) -> dict[str, str]:
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name in KEPT_VARIABLES
-    }
-    if ceiling is not None:
-        environment["GIT_CEILING_DIRECTORIES"] = os.fsdecode(ceiling)
-    return environment | {
-        "LC_ALL": "C",
-        "GIT_OPTIONAL_LOCKS": "0",
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_NO_LAZY_FETCH": "1",
-        "GIT_ALLOW_PROTOCOL": "none",  # nothing is ever fetched, also not what a partial clone lacks
-    }

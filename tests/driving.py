@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from actors.lease import LeasedMessage
@@ -10,6 +11,7 @@ from pipeline import jobs
 from pipeline.embedders import choosing
 from pipeline.errors import LeaseLost
 from pipeline.jobs import Office
+from pipeline.mirroring import Mirrors
 from pipeline.records import JobRequest, Limits
 from pipeline.stages import mend
 from pipeline.stages.chunk import chunk
@@ -22,7 +24,6 @@ from pipeline.store import messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
     from uuid import UUID
 
     from sqlalchemy import Engine
@@ -42,13 +43,14 @@ class Driver:
     embedder: Embedder = field(default_factory=lambda: choosing.choose("local", "", choosing.EmbedderConfig()))
     limits: Limits = SMALL
     times: int = 1
+    mirrors: Mirrors = field(default_factory=lambda: Mirrors(Path("/nowhere")))
     mended: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.bench = Workbench(self.engine, self.limits, lambda _name, _model: self.embedder)
+        self.bench = Workbench(self.engine, self.limits, lambda _name, _model: self.embedder, self.mirrors)
         self.office = Office(self.engine, messages.MessageOutbox(), self.embedder.name, self.embedder.model)
 
-    def index(self, root: Path, *, force: bool = False, include: tuple[str, ...] = ()) -> Job:
+    def index(self, root: Path | str, *, force: bool = False, include: tuple[str, ...] = ()) -> Job:
         """Submit a repository, run every stage to the end, and return the job."""
         job = jobs.submit(self.office, JobRequest(repo_path=str(root), force_reindex=force, include=include))
         self.drain()

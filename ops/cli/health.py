@@ -1,4 +1,4 @@
-"""`penstock doctor`: what is wrong, and what to do about it."""
+"""`penstock doctor` and `metrics`: what is wrong and what to do about it, and what was counted."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 import typer
 
 from ops.cli.app import app
+from ops.cli.exits import Exit
+from ops.cli.manual import OPERATING, epilog
 from ops.cli.options import AsJson
 
 if TYPE_CHECKING:
@@ -15,10 +17,14 @@ if TYPE_CHECKING:
 MARKS: Final = {"ok": "ok  ", "warning": "warn", "failed": "FAIL"}
 
 
-@app.command()
+@app.command(
+    rich_help_panel=OPERATING,
+    epilog=epilog(
+        "penstock doctor", "penstock doctor --json", exits=(Exit.INTERNAL,), see="penstock workers, penstock jobs"
+    ),
+)
 def doctor(*, as_json: AsJson = False) -> None:
     """Look for the faults that are most likely, and say what to do about each; exits 1 when there is one."""
-    from ops.cli.exits import Exit
     from ops.cli.output import emit
     from ops.doctor import examine
     from ops.settings import Settings
@@ -35,6 +41,20 @@ def _print_diagnosis(diagnosis: Diagnosis) -> None:
     from ops.cli.output import say
 
     for finding in diagnosis.findings:
-        say(f"{MARKS[finding.verdict]}  {finding.check:<11} {finding.text}")
+        say(f"{MARKS[finding.verdict]}  {finding.check:<13} {finding.text}")
         if finding.advice:
-            say(f"      {'':<11} {finding.advice}")
+            say(f"      {'':<13} {finding.advice}")
+
+
+@app.command(epilog="Prometheus scrapes the same from `penstock serve`; docs/metrics.md explains each.")
+def metrics(*, as_json: AsJson = False) -> None:
+    """Print the metrics of all worker processes, in Prometheus's text format."""
+    from ops.cli.desk import opened
+    from ops.cli.output import emit, say
+    from ops.metrics import exposition, samples
+
+    with opened() as desk:
+        if as_json:
+            emit(samples(desk.engine))
+        else:
+            say(exposition(desk.engine).decode().rstrip())

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ops.cli.app import app
+from ops.cli.exits import Exit
+from ops.cli.manual import FOLLOWING, INDEXING, epilog
 from ops.cli.options import AsJson, Background, Project
 
 if TYPE_CHECKING:
@@ -18,12 +20,19 @@ Globs = list[str] | None
 
 
 @app.command(
-    epilog="Examples: `penstock index` (this folder), `penstock index ~/src/linux --background`,"
-    " `penstock index . --exclude 'docs/**' --force`. Also here: `index jobs`, `index status ID`, `index pause ID`,"
-    " `index resume ID`, `index cancel ID`; a folder of such a name is `./status`."
+    rich_help_panel=INDEXING,
+    epilog=epilog(
+        "penstock index",
+        "penstock index ~/src/linux --background",
+        "penstock index . --exclude 'docs/**' --force",
+        exits=(*FOLLOWING, Exit.EMBEDDER),
+        see="penstock status, penstock resume, penstock search",
+        note="`index jobs`, `index status ID`, `index pause ID`, `index resume ID` and `index cancel ID` are other"
+        " spellings of those commands; a folder of such a name is `./status`.",
+    ),
 )
 def index(
-    path: Annotated[str, typer.Argument(metavar="PATH", help="The folder to index.")] = ".",
+    path: Annotated[str, typer.Argument(metavar="PATH", help="The folder or git URL to index.")] = ".",
     *,
     background: Background = False,
     force: Annotated[bool, typer.Option("--force", help="Index every file again, changed or not.")] = False,
@@ -38,6 +47,10 @@ def index(
     exclude: Annotated[
         Globs, typer.Option("--exclude", metavar="GLOB", help="No files that match; may be repeated.")
     ] = None,
+    ref: Annotated[
+        str | None,
+        typer.Option("--ref", metavar="NAME", help="The branch, tag or commit to index, out of git's objects."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Index a repository, and follow the job to its end.
@@ -50,7 +63,7 @@ def index(
     from pipeline.records import JobRequest
 
     request = JobRequest(
-        repo_path=absolute(path),
+        repo_path=f"{absolute(path)}#{ref}" if ref else absolute(path),
         project_id=project,
         name=name,
         recursive=not no_recursive,
@@ -69,9 +82,11 @@ def index(
 
 
 def absolute(path: str) -> str:
-    """Return a path with `.`, `..` and links resolved; what cannot be resolved is left for the head to refuse."""
+    """Return a path with `.`, `..` and links resolved; a URL, and what cannot be resolved, is left to the head."""
+    from pipeline.sources import is_url
+
     try:
-        return str(Path(path).resolve()) if path else path
+        return str(Path(path).resolve()) if path and not is_url(path) else path
     except (OSError, RuntimeError, ValueError):
         return path
 

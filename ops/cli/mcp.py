@@ -7,10 +7,17 @@ from typing import Annotated
 import typer
 
 from ops.cli.app import app
+from ops.cli.manual import SEARCHING, epilog
 
 
 @app.command(
-    epilog="Example: `claude mcp add penstock -- penstock mcp`; docs/mcp.md has the configuration of other clients."
+    rich_help_panel=SEARCHING,
+    epilog=epilog(
+        "penstock mcp",
+        "penstock mcp --http --port 9000",
+        note="A client starts it, as by `claude mcp add penstock -- penstock mcp`; docs/mcp.md has other clients.",
+        see="penstock serve, penstock search",
+    ),
 )
 def mcp(
     *,

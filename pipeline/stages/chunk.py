@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from socket import gethostname
+from typing import TYPE_CHECKING, Final, TypeAlias
 
+from pipeline import sources
+from pipeline.blobs import Blobs
 from pipeline.chunking import chunk as chunks_of
 from pipeline.embedding import content_hash
-from pipeline.errors import FileAtFault, FileSkipped
+from pipeline.errors import FileAtFault, FileSkipped, SourceUnavailable
 from pipeline.languages import language_of
-from pipeline.reading import SourceText, read
-from pipeline.records import Outcome
+from pipeline.reading import SourceText, read, understood
+from pipeline.records import FileEntry, Outcome
+from pipeline.sifting import UNREADABLE
 from pipeline.stages.workbench import due
 from pipeline.states import BatchStage, Stage
 from pipeline.store import batches, embeddings, files, progress
@@ -24,13 +30,15 @@ from pipeline.tokenizing import words
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from pipeline.records import Chunk, FileEntry, Limits
+    from pipeline.records import Chunk, Limits
     from pipeline.stages.delivery import Delivery
     from pipeline.stages.workbench import Workbench
     from pipeline.store.batches import Batch
 
 HEAD: Final = 4_000
 """Characters that tell the language where the name does not: a C++ header's first lines are its licence."""
+
+TextOf: TypeAlias = Callable[[FileEntry], SourceText]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +64,8 @@ def chunk(bench: Workbench, subject: str, delivery: Delivery) -> ChunkReport:
     with bench.engine.connect() as connection:
         batch = due(connection, subject, BatchStage.CHUNK)
         known = _hashes(connection, batch)
-    results, staged = _read_all(bench, batch, known, wary=delivery.deaths > 0)
+    with _reader(bench, batch, delivery) as text_of:
+        results, staged = _read_all(bench, batch, text_of, known, wary=delivery.deaths > 0)
     _commit(bench, batch, results, staged, delivery, started)
     return _report(batch, results, len(staged), time.monotonic() - started)
 
@@ -66,8 +75,26 @@ def _hashes(connection: Connection, batch: Batch) -> dict[str, bytes]:
     return files.hashes(connection, batch.repository_id, batch.model_id, batch.force_before, paths)
 
 
+@contextmanager
+def _reader(bench: Workbench, batch: Batch, delivery: Delivery) -> Iterator[TextOf]:
+    """Yield what reads a file of the batch: from its folder, or from the git repository that holds its commit.
+
+    Raises SourceUnavailable when this host has neither.
+    """
+    source = sources.parse(batch.root_path)
+    if batch.revision is None:
+        root = Path(source.place)
+        if not root.is_dir():  # on a host that does not share the folder, every file would look as if it had vanished
+            raise SourceUnavailable(f"host {gethostname()} does not see {root}: mount it there, or cancel the job")
+        yield lambda entry: read(root, entry.path, max_bytes=bench.limits.max_file_bytes)
+        return
+    heed = bench.heed(batch.job_id, delivery)
+    with Blobs(bench.mirrors.holding(source, batch.revision, heed)) as blobs:
+        yield lambda entry: understood(blobs.read(entry.blob_id))
+
+
 def _read_all(
-    bench: Workbench, batch: Batch, known: dict[str, bytes], *, wary: bool
+    bench: Workbench, batch: Batch, text_of: TextOf, known: dict[str, bytes], *, wary: bool
 ) -> tuple[list[FileResult], list[StagedChunk]]:
     """Read every file; after a death each is noted first, so that a second death tells which one it was (R34)."""
     results: list[FileResult] = []
@@ -77,7 +104,9 @@ def _read_all(
             with bench.engine.begin() as connection:
                 batches.note_suspect(connection, batch.batch_id, index)
         try:
-            result, pieces = _read(bench.limits, batch.root_path, entry, known)
+            result, pieces = _read(bench.limits, text_of, entry, known)
+        except SourceUnavailable:
+            raise
         except BaseException as error:  # also the time limit, which Dramatiq raises in this thread
             raise FileAtFault(index, error) from error
         results.append(result)
@@ -85,9 +114,9 @@ def _read_all(
     return results, staged
 
 
-def _read(limits: Limits, root: str, entry: FileEntry, known: dict[str, bytes]) -> tuple[FileResult, list[Chunk]]:
+def _read(limits: Limits, text_of: TextOf, entry: FileEntry, known: dict[str, bytes]) -> tuple[FileResult, list[Chunk]]:
     try:
-        source = read(Path(root), entry.path, max_bytes=limits.max_file_bytes)
+        source = text_of(entry)
     except FileSkipped as skip:
         return _skipped(entry, skip), []
     result = _result(entry, source)
@@ -106,11 +135,14 @@ def _result(entry: FileEntry, source: SourceText) -> FileResult:
         hash=source.content_hash.hex(),
         language=language_of(entry.path, source.text[:HEAD].encode()),
         words=" ".join(words(entry.path)),
+        blob=entry.blob_id or None,
     )
 
 
 def _skipped(entry: FileEntry, skip: FileSkipped) -> FileResult:
-    return FileResult(entry.path, entry.size, entry.mtime_ns, Outcome.SKIPPED, skip.reason, gone=skip.gone)
+    # What could not be read this time is not known by its blob, so that the next run tries again.
+    blob = None if skip.reason.startswith(UNREADABLE) else entry.blob_id or None
+    return FileResult(entry.path, entry.size, entry.mtime_ns, Outcome.SKIPPED, skip.reason, gone=skip.gone, blob=blob)
 
 
 def _staged(index: int, ordinal: int, piece: Chunk) -> StagedChunk:

@@ -31,7 +31,7 @@ def finish(bench: Workbench, connection: Connection, job_id: UUID, outbox: Outbo
     jobs.move(connection, job_id, JobStatus.RUNNING, "unblocked", sources=(JobStatus.BLOCKED,))
     if jobs.move(connection, job_id, JobStatus.COMPLETED, "completed"):
         state = "partial" if job.files_failed else "complete"
-        repositories.set_state(connection, job.repository_id, state, job.model_id)
+        repositories.set_state(connection, job.repository_id, state, job.model_id, job.revision)
         bench.admit(connection, outbox)
 
 

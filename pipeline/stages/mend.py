@@ -17,6 +17,7 @@ from pipeline.errors import (
     JobStopped,
     PenstockError,
     ScanRefused,
+    SourceUnavailable,
     StagedRowsLost,
     ValidationError,
     storable,
@@ -39,6 +40,8 @@ BACKOFF: Final = (0.2, 1.0, 5.0)
 """Seconds before the next attempt at a batch, by the number of failures so far."""
 SERVER_PAUSE: Final = 1.0
 """Seconds before what the database refused for its own reasons is tried again."""
+SOURCE_PAUSE: Final = 3.0
+"""Seconds before files that could not be had are asked for again, perhaps by another host."""
 TELLING_DEATHS: Final = 2
 """After the first death each file is noted before it is worked on; at the second one the note names the suspect."""
 
@@ -49,6 +52,11 @@ class Mended:
 
     action: str
     reason: str
+
+    @property
+    def kind(self) -> str:
+        """The action as one word without its delay: one of few, to be counted by."""
+        return self.action.partition(" in ")[0].replace(" ", "_")
 
 
 def mend(bench: Workbench, stage: Stage, subject: str, delivery: Delivery, error: BaseException) -> Mended:
@@ -69,6 +77,9 @@ def _mend(bench: Workbench, stage: Stage, subject: str, delivery: Delivery, erro
             reason = f"the database cannot work: {clean(error)}"
             delivery.postpone(connection, SERVER_PAUSE, reason)
             return Mended(f"again in {SERVER_PAUSE} s", reason)
+        if isinstance(error, SourceUnavailable):
+            delivery.postpone(connection, SOURCE_PAUSE, clean(error))
+            return Mended(f"again in {SOURCE_PAUSE:g} s", clean(error))
         if isinstance(error, EmbedderUnavailable):
             return _block(bench, connection, int(subject), delivery, error)
         if stage is Stage.SCAN:

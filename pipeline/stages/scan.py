@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+from pipeline import sources
 from pipeline.batching import Batcher, Changed, Removed, Unchanged, changes
+from pipeline.committed import list_commit
 from pipeline.errors import BatchMoved, JobStopped, ScanRefused
 from pipeline.records import Outcome
-from pipeline.scanning import Listing, ScanOptions, list_files
+from pipeline.scanning import list_files
+from pipeline.sifting import Listing, ScanOptions
+from pipeline.sources import Kind
 from pipeline.stages import finish
 from pipeline.states import JobStatus, Stage
 from pipeline.store import batches, files, jobs, progress, repositories
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 
     from pipeline.batching import Change
     from pipeline.records import FileEntry
+    from pipeline.sources import Source
     from pipeline.stages.delivery import Delivery
     from pipeline.stages.workbench import Workbench
 
@@ -43,6 +48,7 @@ class ScanReport:
     files_listed: int
     files_due: int
     files_unchanged: int
+    files_skipped: int
     files_removed: int
     seconds: float
 
@@ -120,6 +126,7 @@ class Scan:
             self.totals,
             files_due=self.totals.files_due + self.added.files_due,
             files_unchanged=self.totals.files_unchanged + self.added.files_unchanged,
+            files_skipped=self.totals.files_skipped + self.added.files_skipped,
         )
         self.added, self.results, self.committed_at = Progress(), [], time.monotonic()
 
@@ -137,11 +144,11 @@ def scan(bench: Workbench, subject: str, delivery: Delivery) -> ScanReport:
     """
     started = time.monotonic()
     job_id = UUID(subject)
-    work, source = _open(bench, job_id, delivery)
-    listing = list_files(source.root, source.options, bench.heed(work.job_id))
-    _check(bench, listing, source.root)
+    work, task = _open(bench, job_id, delivery)
+    listing = _list(bench, job_id, task)
+    _check(bench, listing, task.source.name)
     _begin(work, listing)
-    removed = _run(work, listing, source)
+    removed = _run(work, listing, task)
     removed_count = sum(_remove(work, removed[at : at + PORTION]) for at in range(0, len(removed), PORTION))
     _finish(work, listing)
     return ScanReport(
@@ -149,22 +156,24 @@ def scan(bench: Workbench, subject: str, delivery: Delivery) -> ScanReport:
         files_listed=len(listing.entries) + len(listing.skipped),
         files_due=work.totals.files_due,
         files_unchanged=work.totals.files_unchanged,
+        files_skipped=work.totals.files_skipped,
         files_removed=removed_count,
         seconds=time.monotonic() - started,
     )
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Task:
     """Where the files are, which of them are wanted, and in which model's space the index must have them."""
 
-    root: Path
+    source: Source
+    revision: str | None
     options: ScanOptions
     model_id: int | None
     force_before: datetime | None
 
 
-def _open(bench: Workbench, job_id: UUID, delivery: Delivery) -> tuple[Scan, Source]:
+def _open(bench: Workbench, job_id: UUID, delivery: Delivery) -> tuple[Scan, Task]:
     with bench.engine.begin() as connection:
         bench.admit(connection, delivery)
     with bench.engine.begin() as connection:
@@ -179,7 +188,8 @@ def _open(bench: Workbench, job_id: UUID, delivery: Delivery) -> tuple[Scan, Sou
         sequence = batches.next_sequence(connection, job_id)
     if repository is None:
         raise ScanRefused(f"the repository {job.repo_path} was removed from the index")
-    if Path(job.repo_path).resolve() != Path(job.repo_path):
+    source = sources.parse(job.repo_path)
+    if source.kind is not Kind.REMOTE and Path(source.place).resolve() != Path(source.place):
         raise ScanRefused(f"{job.repo_path} was replaced by a symbolic link after the submission; submit it again")
     work = Scan(bench, delivery, job_id, repository.id, job.scan_cursor, sequence, Batcher(bench.limits, sequence))
     options = ScanOptions(
@@ -188,10 +198,23 @@ def _open(bench: Workbench, job_id: UUID, delivery: Delivery) -> tuple[Scan, Sou
         exclude=tuple(job.exclude_globs),
         max_file_bytes=bench.limits.max_file_bytes,
     )
-    return work, Source(Path(job.repo_path), options, model_id, job.force_before)
+    return work, Task(source, job.revision, options, model_id, job.force_before)
 
 
-def _check(bench: Workbench, listing: Listing, root: Path) -> None:
+def _list(bench: Workbench, job_id: UUID, task: Task) -> Listing:
+    """List the files of the folder, or of the commit that the job has settled on."""
+    heed = bench.heed(job_id)
+    if task.source.kind is Kind.FOLDER:
+        return list_files(Path(task.source.place), task.options, heed)
+    revision = task.revision
+    if revision is None:
+        named = bench.mirrors.resolve(task.source, heed)
+        with bench.engine.begin() as connection:
+            revision = jobs.pin_revision(connection, job_id, named)
+    return list_commit(bench.mirrors.holding(task.source, revision, heed), revision, task.options, heed)
+
+
+def _check(bench: Workbench, listing: Listing, root: str) -> None:
     limit = bench.limits.max_repository_bytes
     if listing.total_bytes > limit:
         found, allowed = listing.total_bytes / 1024**3, limit / 1024**3
@@ -212,10 +235,10 @@ def _begin(work: Scan, listing: Listing) -> None:
         work.commit("")
 
 
-def _run(work: Scan, listing: Listing, source: Source) -> list[str]:
+def _run(work: Scan, listing: Listing, task: Task) -> list[str]:
     removed = []
     taken = work.cursor
-    for change in _beyond(work, listing, source):
+    for change in _beyond(work, listing, task):
         if isinstance(change, Removed):
             removed.append(change.path)
             continue
@@ -226,10 +249,10 @@ def _run(work: Scan, listing: Listing, source: Source) -> list[str]:
     return removed
 
 
-def _beyond(work: Scan, listing: Listing, source: Source) -> Iterator[Change]:
+def _beyond(work: Scan, listing: Listing, task: Task) -> Iterator[Change]:
     """Yield what lies beyond the cursor, and every removed path."""
     cursor = (work.cursor or "").encode()
-    known = files.known(work.bench.engine, work.repository_id, source.model_id, source.force_before)
+    known = files.known(work.bench.engine, work.repository_id, task.model_id, task.force_before)
     for change in changes(listing.entries, known):
         if isinstance(change, Removed) or change.entry.path.encode() > cursor:
             yield change

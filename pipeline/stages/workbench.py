@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from pipeline.errors import BatchMoved, JobStopped
+from pipeline.errors import BatchMoved, JobStopped, LeaseLost
 from pipeline.states import WORKING, BatchStage, Stage
 from pipeline.store import batches, jobs, progress
 
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
     from pipeline.embedders import Embedder
+    from pipeline.mirroring import Mirrors
     from pipeline.records import Limits
-    from pipeline.stages.delivery import Outbox
+    from pipeline.stages.delivery import Delivery, Outbox
     from pipeline.store.batches import Batch
 
 
@@ -30,10 +31,11 @@ class Workbench:
     engine: Engine
     limits: Limits
     embedder_for: Callable[[str, str], Embedder]
+    mirrors: Mirrors
 
-    def heed(self, job_id: UUID) -> Heed:
-        """Return what long work on a job calls in between."""
-        return Heed(self.engine, job_id)
+    def heed(self, job_id: UUID, held: Delivery | None = None) -> Heed:
+        """Return what long work on a job calls in between; work that waits for others holds its message meanwhile."""
+        return Heed(self.engine, job_id, held)
 
     def let_in(self, connection: Connection, job_id: UUID, outbox: Outbox) -> None:
         """Fill a job's window with its next batches and send their chunk messages (R37)."""
@@ -60,20 +62,26 @@ HEED_SECONDS: Final = 0.4
 
 
 class Heed:
-    """Call it often during long work on a job: raises JobStopped soon after the job was paused, cancelled or ended."""
+    """Call it often during long work on a job: raises JobStopped soon after the job was paused, cancelled or ended.
 
-    def __init__(self, engine: Engine, job_id: UUID) -> None:
+    A delivery that is `held` meanwhile does not exceed its time limit; LeaseLost when it was taken over.
+    """
+
+    def __init__(self, engine: Engine, job_id: UUID, held: Delivery | None = None) -> None:
         self._engine = engine
         self._job_id = job_id
+        self._held = held
         self._asked_at = -math.inf
 
     def __call__(self) -> None:
         """Ask the database, unless it was asked a moment ago."""
         if time.monotonic() - self._asked_at < HEED_SECONDS:
             return
-        with self._engine.connect() as connection:
+        with self._engine.begin() as connection:
             if not progress.is_working(connection, self._job_id):
                 raise JobStopped(f"job {self._job_id} is not running any more")
+            if self._held and not self._held.progressed(connection):
+                raise LeaseLost(f"work on job {self._job_id} was taken over")
         self._asked_at = time.monotonic()
 
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 class FileResult:
     """What the chunk stage found of one file of a batch; stored as JSON on the batch, in the order of its files.
 
-    `hash` is hexadecimal; `words` are the path's words for the text index; `gone` says that the file vanished.
+    `hash` is hexadecimal; `words` are the path's words for the text index; `gone` says that the file vanished;
+    `blob` is git's name of the content, hexadecimal, where it was read from a repository's objects.
     """
 
     path: str
@@ -40,6 +41,7 @@ class FileResult:
     words: str = ""
     chunks: int = 0
     gone: bool = False
+    blob: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ class Batch:
     model: str
     model_id: int | None
     """The vector space that the job is pinned to; None until the first answer of a model never seen."""
+    revision: str | None
+    """The commit whose files these are; None for files of a folder."""
 
 
 def add(connection: Connection, job_id: UUID, sequence: int, files: Sequence[FileEntry]) -> None:
@@ -74,7 +78,9 @@ def add(connection: Connection, job_id: UUID, sequence: int, files: Sequence[Fil
 
 def _listed(files: Sequence[FileEntry]) -> dict[str, object]:
     return {
-        "files": [[entry.path, entry.size, entry.mtime_ns] for entry in files],
+        "files": [
+            [entry.path, entry.size, entry.mtime_ns, *([entry.blob_id] if entry.blob_id else ())] for entry in files
+        ],
         "file_count": len(files),
         "byte_count": sum(entry.size for entry in files),
     }
@@ -89,6 +95,7 @@ LOADED: Final = (
         indexing_jobs.c.embedder,
         indexing_jobs.c.model,
         indexing_jobs.c.model_id,
+        indexing_jobs.c.revision,
         repositories.c.root_path,
     )
     .join(indexing_jobs, indexing_jobs.c.id == batches.c.job_id)
@@ -124,6 +131,7 @@ def _batch(row: Row[Any]) -> Batch:
         embedder=row.embedder,
         model=row.model,
         model_id=row.model_id,
+        revision=row.revision,
     )
 
 

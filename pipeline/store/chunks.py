@@ -67,7 +67,7 @@ WITH wanted AS NOT MATERIALIZED (
     GROUP BY id ORDER BY score DESC, id LIMIT :limit OFFSET :offset
 )
 SELECT c.id, f.path, c.start_line, c.end_line, c.symbol, c.kind, c.language, c.content, m.score,
-    r.root_path, r.project_id
+    r.root_path, r.project_id, r.revision
 FROM merged m
 JOIN penstock.chunks c USING (id)
 JOIN penstock.files f ON f.id = c.file_id

@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 PAGE: Final = 5_000
 FORCE_BEFORE: Final = bindparam("force_before", type_=DateTime(timezone=True))
 KNOWN: Final = text("""
-SELECT path, size, skip_reason,
-    CASE WHEN (chunk_count = 0 OR model_id = :model) AND NOT coalesce(indexed_at < :force_before, false)
-        THEN mtime_ns ELSE 0 END AS mtime_ns
-FROM penstock.files WHERE repository_id = :repository AND path > :after ORDER BY path LIMIT :page
+SELECT path, size, CASE WHEN holds THEN mtime_ns ELSE 0 END AS mtime_ns, skip_reason,
+    CASE WHEN holds THEN encode(blob_id, 'hex') END AS blob_id
+FROM (
+    SELECT *, (chunk_count = 0 OR model_id = :model) AND NOT coalesce(indexed_at < :force_before, false) AS holds
+    FROM penstock.files WHERE repository_id = :repository AND path > :after ORDER BY path LIMIT :page) AS f
+ORDER BY path
 """).bindparams(FORCE_BEFORE)
 
 
@@ -35,15 +37,15 @@ def known(
 ) -> Iterator[KnownFile]:
     """Yield the files that the index knows, by the bytes of their path, in pages of short transactions.
 
-    The time of a file whose vectors are of another model (R50), or that was indexed before `force_before` (R05), is 0,
-    which never counts as unchanged.
+    The time of a file whose vectors are of another model (R50), or that was indexed before `force_before` (R05), is 0
+    and its blob None, which never count as unchanged.
     """
     wanted = {"repository": repository_id, "model": model_id, "force_before": force_before, "page": PAGE}
     after = ""
     while True:
         with engine.connect() as connection:
             rows = connection.execute(KNOWN, {**wanted, "after": after}).all()
-        yield from (KnownFile(row.path, row.size, row.mtime_ns, row.skip_reason) for row in rows)
+        yield from (KnownFile(*row) for row in rows)
         if len(rows) < PAGE:
             return
         after = rows[-1].path
@@ -81,22 +83,24 @@ def remove(connection: Connection, repository_id: int, paths: Sequence[str]) -> 
 
 COLUMNS: Final = """(
     path text, size bigint, mtime_ns bigint, outcome text, reason text, hash text, language text, words text,
-    chunks integer, gone boolean)"""
+    chunks integer, gone boolean, blob text)"""
 UPSERT: Final = text(f"""
 INSERT INTO penstock.files AS f
-    (repository_id, path, size, mtime_ns, content_hash, language, chunk_count, model_id, skip_reason)
-SELECT :repository, path, size, mtime_ns, decode(hash, 'hex'), language, chunks, CAST(:model AS smallint), reason
+    (repository_id, path, size, mtime_ns, blob_id, content_hash, language, chunk_count, model_id, skip_reason)
+SELECT :repository, path, size, mtime_ns, decode(blob, 'hex'), decode(hash, 'hex'), language, chunks,
+    CAST(:model AS smallint), reason
 FROM jsonb_to_recordset(CAST(:results AS jsonb)) AS r {COLUMNS}
 WHERE outcome IN ('indexed', 'skipped') AND NOT gone
 ON CONFLICT (repository_id, path) DO UPDATE SET size = EXCLUDED.size, mtime_ns = EXCLUDED.mtime_ns,
-    content_hash = EXCLUDED.content_hash, language = EXCLUDED.language, chunk_count = EXCLUDED.chunk_count,
-    model_id = EXCLUDED.model_id, skip_reason = EXCLUDED.skip_reason, indexed_at = now()
+    blob_id = EXCLUDED.blob_id, content_hash = EXCLUDED.content_hash, language = EXCLUDED.language,
+    chunk_count = EXCLUDED.chunk_count, model_id = EXCLUDED.model_id, skip_reason = EXCLUDED.skip_reason,
+    indexed_at = now()
 """)  # noqa: S608 - constants only
 TOUCH: Final = text(f"""
-UPDATE penstock.files f SET size = r.size, mtime_ns = r.mtime_ns
+UPDATE penstock.files f SET size = r.size, mtime_ns = r.mtime_ns, blob_id = decode(r.blob, 'hex')
 FROM jsonb_to_recordset(CAST(:results AS jsonb)) AS r {COLUMNS}
 WHERE f.repository_id = :repository AND f.path = r.path AND r.outcome = 'unchanged'
-    AND (f.size, f.mtime_ns) <> (r.size, r.mtime_ns)
+    AND (f.size, f.mtime_ns, f.blob_id) IS DISTINCT FROM (r.size, r.mtime_ns, decode(r.blob, 'hex'))
 """)  # noqa: S608 - constants only
 CLEAR: Final = text(f"""
 DELETE FROM penstock.chunks c
@@ -111,7 +115,7 @@ SELECT :repository, f.id, s.ordinal, s.start_line, s.end_line, s.symbol, s.kind,
     setweight(to_tsvector('english', s.symbol_words), 'A') || setweight(to_tsvector('english', r.words), 'B')
         || setweight(to_tsvector('english', s.content_words), 'D')
 FROM ROWS FROM (jsonb_to_recordset(CAST(:results AS jsonb)) AS {COLUMNS}) WITH ORDINALITY AS r (
-    path, size, mtime_ns, outcome, reason, hash, language, words, chunks, gone, position)
+    path, size, mtime_ns, outcome, reason, hash, language, words, chunks, gone, blob, position)
 JOIN penstock.staged_chunks s ON s.batch_id = :batch AND s.file_index = r.position - 1
 JOIN penstock.files f ON f.repository_id = :repository AND f.path = r.path
 JOIN penstock.embeddings e ON e.model_id = :model AND e.content_hash = s.content_hash

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from sqlalchemy import ColumnElement, Connection
+    from sqlalchemy import Column, ColumnElement, Connection
 
     from pipeline.records import JobRequest
 
@@ -263,12 +263,24 @@ def pin_model(connection: Connection, job_id: UUID, model_id: int) -> int:
 
     Raises JobStopped when the job does not run.
     """
+    return int(_pinned(connection, job_id, jobs.c.model_id, model_id))
+
+
+def pin_revision(connection: Connection, job_id: UUID, revision: str) -> str:
+    """Have a job index this commit, unless it has one already; return the one that it has now.
+
+    Raises JobStopped when the job does not run.
+    """
+    return str(_pinned(connection, job_id, jobs.c.revision, revision))
+
+
+def _pinned(connection: Connection, job_id: UUID, column: Column[Any], value: object) -> Any:  # noqa: ANN401 - as the column
     running = update(jobs).where(jobs.c.id == job_id, jobs.c.status.in_(WORKING))
-    pinned = running.values(model_id=func.coalesce(jobs.c.model_id, model_id)).returning(jobs.c.model_id)
+    pinned = running.values({column: func.coalesce(column, value)}).returning(column)
     found = connection.execute(pinned).scalar()
     if found is None:
         raise JobStopped(f"job {job_id} is not running any more")
-    return int(found)
+    return found
 
 
 def begin_scan(connection: Connection, job_id: UUID, files: int) -> bool:

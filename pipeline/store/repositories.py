@@ -53,12 +53,19 @@ def listed(connection: Connection, project_id: str | None) -> Sequence[Row[Any]]
     return connection.execute(LISTED, {"project": project_id}).all()
 
 
-def set_state(connection: Connection, repository_id: int, state: str, model_id: int | None) -> None:
-    """Note what the index of a repository holds: `partial` or `complete`, and the vector space it is in."""
+def root_paths(connection: Connection) -> Sequence[str]:
+    """Return what the repositories of all projects are called."""
+    return connection.execute(select(repositories.c.root_path)).scalars().all()
+
+
+def set_state(
+    connection: Connection, repository_id: int, state: str, model_id: int | None, revision: str | None
+) -> None:
+    """Note what the index of a repository holds: `partial` or `complete`, the vector space, and the commit, if one."""
     connection.execute(
         update(repositories)
         .where(repositories.c.id == repository_id)
-        .values(index_state=state, model_id=model_id, indexed_at=text("now()"))
+        .values(index_state=state, model_id=model_id, revision=revision, indexed_at=text("now()"))
     )
 
 

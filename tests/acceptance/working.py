@@ -70,9 +70,10 @@ class System:
     log: Path
     groups: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def start(self, stage: Stage, *, processes: int = 1, threads: int = 1) -> None:
-        """Start a group of workers for a stage, as a line of the Procfile does."""
-        arguments = ["worker", "--stage", stage, "--processes", str(processes), "--threads", str(threads)]
+    def start(self, *stages: Stage, processes: int = 1, threads: int = 1) -> None:
+        """Start a group of workers for some stages, as a line of the Procfile does."""
+        served = [argument for stage in stages for argument in ("--stage", stage)]
+        arguments = ["worker", *served, "--processes", str(processes), "--threads", str(threads)]
         with self.log.open("ab") as output:
             self.groups.append(
                 subprocess.Popen(
@@ -84,7 +85,7 @@ class System:
                 )
             )
 
-    def submit(self, root: Path, *, force: bool = False, project: str = "default") -> UUID:
+    def submit(self, root: Path | str, *, force: bool = False, project: str = "default") -> UUID:
         """Submit a repository and return the job's id."""
         request = JobRequest(repo_path=str(root), project_id=project, force_reindex=force)
         return jobs.submit(self.office, request).job_id
@@ -123,7 +124,7 @@ class System:
 def running(engine: Engine, database_url: str, folder: Path, **environment: str) -> Iterator[System]:
     """Yield a system without workers; all that are started in it are ended with it."""
     home = folder / "home"
-    home.mkdir()
+    home.mkdir(parents=True)
     variables = {"DATABASE_URL": database_url, "PENSTOCK_HOME": str(home), "PENSTOCK_LOG_FORMAT": "json", **environment}
     embedder = environment.get("PENSTOCK_EMBEDDER", "local")
     model = environment.get("OLLAMA_EMBEDDING_MODEL", "penstock-hash-1")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.excluding import file_reason, folder_reason
+from pipeline.excluding import file_reason, folder_reason, is_secret
 from pipeline.ignoring import Rules, ignored, read_rules
 from pipeline.walking import walk
 from tests.repositories import Contents, git, listed_by_git, write
@@ -168,12 +168,6 @@ def test_globs_cover_what_is_below_a_folder() -> None:
         ("model.g.dart", "generated code"),
         ("Form.Designer.cs", "generated code"),
         ("zz_generated.deepcopy.go", "generated code"),
-        (".env", "may hold a secret"),
-        (".env.production", "may hold a secret"),
-        ("id_rsa", "may hold a secret"),
-        ("server.PEM", "may hold a secret"),
-        (".env.example", ""),
-        ("id_rsa.pub", ""),
         ("lock.py", ""),
         ("admin.js", ""),
         ("keys.py", ""),
@@ -182,8 +176,33 @@ def test_globs_cover_what_is_below_a_folder() -> None:
     ],
 )
 def test_names_that_never_hold_source_are_known(name: str, reason: str) -> None:
-    """Lock, minified, generated and secret files are told by name, and similar names are not (R40)."""
+    """Lock, minified and generated files are told by name, and similar names are not (R40)."""
     assert file_reason(name) == reason
+
+
+@pytest.mark.parametrize(
+    ("path", "secret"),
+    [
+        (".env", True),
+        ("deploy/.env.production", True),
+        ("id_rsa", True),
+        ("keys/id_ed25519", True),
+        ("server.PEM", True),
+        ("home/.aws/credentials", True),
+        (".kube/config", True),
+        ("infra/prod.tfstate", True),
+        (".npmrc", True),
+        (".env.example", False),
+        ("id_rsa.pub", False),
+        ("src/credentials", False),
+        ("src/config", False),
+        ("environment.py", False),
+        ("keys.py", False),
+    ],
+)
+def test_files_that_hold_secrets_are_known(path: str, *, secret: bool) -> None:
+    """Private keys, tokens and environment files are told by name and folder, templates of them are not (R40)."""
+    assert is_secret(path) is secret
 
 
 @pytest.mark.parametrize("name", [".git", "node_modules", ".venv", "site-packages", "__pycache__"])

@@ -13,7 +13,8 @@ import pytest
 from pipeline.errors import ScanRefused
 from pipeline.paths import LONGEST_PATH
 from pipeline.records import FileEntry
-from pipeline.scanning import Listing, ScanOptions, describe_size, list_files
+from pipeline.scanning import list_files
+from pipeline.sifting import Listing, ScanOptions, describe_size
 from pipeline.walking import walk
 from tests.repositories import (
     add_oddities,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 def with_git(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Say whether the test runs in work trees; if not, git is not even installed for the scan."""
     if not request.param:
-        monkeypatch.setattr("pipeline.worktree.shutil.which", lambda _: None)
+        monkeypatch.setattr("pipeline.git.shutil.which", lambda _: None)
     return bool(request.param)
 
 
@@ -109,6 +110,20 @@ def test_globs_choose_and_exclusion_wins(tmp_path: Path, *, with_git: bool) -> N
     assert paths(chosen) == ["a.py", "src/a.py"]
     assert reasons(chosen)["src/a.js"] == "excluded by the job's globs"
     assert reasons(chosen)["docs/a.md"] == "not among the job's globs"
+
+
+def test_secrets_are_passed_over_unless_they_are_meant(tmp_path: Path, *, with_git: bool) -> None:
+    """A rule that brings a file back, or a glob that names it, shows that it is meant; a broad glob does not (R40)."""
+    tree = {
+        "config/.penstockignore": "!test.key\n",
+        **dict.fromkeys(["config/test.key", "config/live.key", "a.tfvars", "src/.env", ".aws/credentials"], "x"),
+    }
+    (repository if with_git else write)(tmp_path, tree)
+    secrets = {".aws/credentials", "a.tfvars", "config/live.key", "src/.env"}
+    assert {path for path, reason in reasons(scan(tmp_path)).items() if reason == "may hold a secret"} == secrets
+    chosen = scan(tmp_path, include=("**", "src/", "a.tfvars", "/src/.env"))
+    assert set(paths(chosen)) == {"config/.penstockignore", "config/test.key", "a.tfvars", "src/.env"}
+    assert paths(scan(tmp_path, include=("a.tfvars",), exclude=("*.tfvars",))) == []
 
 
 def test_a_flat_scan_takes_the_folder_itself(tmp_path: Path, *, with_git: bool) -> None:

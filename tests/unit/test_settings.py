@@ -26,6 +26,7 @@ OTHER_VALUES: Final[dict[str, tuple[str, object]]] = {
     "OLLAMA_TIMEOUT_SECONDS": ("2.5", 2.5),
     "OLLAMA_KEEP_ALIVE": ("1h", "1h"),
     "PENSTOCK_ALLOWED_ROOTS": ("/srv/a:/srv/b c", (Path("/srv/a"), Path("/srv/b c"))),
+    "PENSTOCK_ALLOWED_URLS": ("https://h/a git@h:a/", ("https://h/a", "git@h:a/")),
     "MAX_REPO_SIZE_GB": ("0.5", 0.5),
     "MAX_FILE_SIZE_MB": ("2", 2.0),
     "PENSTOCK_MIN_FREE_DISK_GB": ("0", 0.0),
@@ -41,6 +42,10 @@ OTHER_VALUES: Final[dict[str, tuple[str, object]]] = {
     "PENSTOCK_SERVE_PORT": ("0", 0),
     "PENSTOCK_SERVE_NAMES": ("code.example, penstock.lan", ("code.example", "penstock.lan")),
     "PENSTOCK_SERVE_TOKEN": ("a token of this test", SecretStr("a token of this test")),
+    "PENSTOCK_NOTIFY_URLS": ("json://a?to=b,c, desktop", (SecretStr("json://a?to=b,c"), SecretStr("desktop"))),
+    "PENSTOCK_NOTIFY_EVENTS": ("failed, completed", ("failed", "completed")),
+    "PENSTOCK_NOTIFY_INTERVAL_SECONDS": ("0", 0.0),
+    "PENSTOCK_NOTIFY_MIN_SECONDS": ("2.5", 2.5),
     "PENSTOCK_LOG_LEVEL": ("debug", "DEBUG"),
     "PENSTOCK_LOG_FORMAT": ("json", "json"),
 }

@@ -1,0 +1,191 @@
+"""Mirrors of git repositories: fetched once, by one process, whatever is killed (R33, R73)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from threading import Thread
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from pipeline.blobs import Blobs
+from pipeline.committed import list_commit
+from pipeline.errors import FetchFailed, FileSkipped, JobStopped, ScanRefused, SourceUnavailable
+from pipeline.mirroring import UNUSED_SECONDS, Mirrors, _lock
+from pipeline.sifting import ScanOptions
+from pipeline.sources import Source, parse
+from tests.acceptance.working import eventually
+from tests.git_server import serving
+from tests.repositories import commit, git, repository, write
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.git_server import GitServer
+
+FETCHER = """
+import sys
+from pathlib import Path
+from pipeline.mirroring import Mirrors
+from pipeline.sources import parse
+Mirrors(Path(sys.argv[1])).resolve(parse(sys.argv[2]), lambda: None)
+"""
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[GitServer]:
+    """Yield a server that has a repository app.git."""
+    repository(tmp_path / "served/app.git", {"a.py": "x = 1\n", "b/.penstockignore": "*.md\n", "b/b.md": "x"})
+    with serving(tmp_path / "served") as server:
+        yield server
+
+
+@pytest.fixture
+def mirrors(tmp_path: Path) -> Mirrors:
+    """Return the mirrors of a host that has none yet."""
+    return Mirrors(tmp_path / "mirrors")
+
+
+def unheeded() -> None:
+    """Let git go on."""
+
+
+def app(server: GitServer) -> Source:
+    """Return the source of the repository that is served."""
+    return parse(server.url("app.git/.git"))
+
+
+def test_many_threads_fetch_a_commit_once(mirrors: Mirrors, served: GitServer) -> None:
+    """Those who come while it is fetched wait for it, and find it there (R73)."""
+    source = app(served)
+    first = mirrors.resolve(source, unheeded)
+    served.requests.clear()
+    other = Mirrors(mirrors.folder.parent / "other")
+    threads = [Thread(target=other.holding, args=(source, first, unheeded)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len([line for line in served.requests if line.startswith("POST")]) == 1
+    assert [entry.path for entry in list_commit(other.holding(source, first, unheeded), first, ScanOptions()).entries]
+
+
+def test_a_fetch_ends_with_its_job(mirrors: Mirrors, served: GitServer) -> None:
+    """What `heed` raises ends git and all that it started, within a moment (R30)."""
+    served.flowing.clear()
+
+    def heed() -> None:
+        if served.requests:
+            raise JobStopped("paused")
+
+    with pytest.raises(JobStopped):
+        mirrors.resolve(app(served), heed)
+    assert not [child.name() for child in psutil.Process().children(recursive=True) if "git" in child.name()]
+    served.flowing.set()
+    assert mirrors.resolve(app(served), unheeded)
+
+
+def test_a_killed_worker_leaves_a_usable_mirror(mirrors: Mirrors, served: GitServer) -> None:
+    """Its git keeps the lock until it has ended, and what it left behind is cleared away (R33)."""
+    source = app(served)
+    served.flowing.clear()
+    worker = subprocess.Popen([sys.executable, "-c", FETCHER, str(mirrors.folder), source.name])
+    eventually(lambda: served.requests)
+    (mirror,) = mirrors.folder.glob("*.git")
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.wait()
+    assert _lock(mirror) is None
+    served.flowing.set()
+    first = mirrors.resolve(source, unheeded)
+    write(mirror, {"shallow.lock": "", "refs/penstock/incoming.lock": "", "objects/pack/tmp_pack_x": "x"})
+    newest = write(served.folder / "app.git", {"a.py": "x = 2\n"})
+    commit(newest)
+    second = mirrors.resolve(source, unheeded)
+    assert second != first
+    assert not list(mirror.rglob("*.lock")) + list(mirror.rglob("tmp_*"))
+
+
+def test_a_damaged_mirror_is_made_anew(mirrors: Mirrors, served: GitServer) -> None:
+    """What git cannot explain is blamed on the mirror, which can always be made again (R33)."""
+    source = app(served)
+    first = mirrors.resolve(source, unheeded)
+    (mirror,) = mirrors.folder.glob("*.git")
+    (mirror / "config").write_text("[no config")
+    with pytest.raises(FetchFailed, match="bad config"):
+        mirrors.resolve(source, unheeded)
+    assert mirrors.resolve(source, unheeded) == first
+
+
+def test_too_much_to_fetch_is_given_up(mirrors: Mirrors, served: GitServer) -> None:
+    """A fetch ends when the mirror grows beyond the limit, and not when the disk is full (R08)."""
+    write(served.folder / "app.git", {"noise.txt": os.urandom(2_000_000).hex()})
+    commit(served.folder / "app.git")
+    small = Mirrors(mirrors.folder, most_bytes=1_000_000)
+    with pytest.raises(ScanRefused, match="MAX_REPO_SIZE_GB"):
+        small.resolve(app(served), unheeded)
+
+
+def test_a_mirror_that_nobody_uses_is_deleted(mirrors: Mirrors, served: GitServer) -> None:
+    """After a month without a fetch; also the commits of long ago go (R73)."""
+    mirrors.resolve(app(served), unheeded)
+    (old,) = mirrors.folder.glob("*.git")
+    long_ago = time.time() - UNUSED_SECONDS - 60
+    os.utime(old, (long_ago, long_ago))
+    git(served.folder, "clone", "--quiet", "--bare", "app.git", "new.git")
+    mirrors.resolve(parse(served.url("new.git")), unheeded)
+    (new,) = mirrors.folder.glob("*.git")
+    assert new != old
+
+
+def test_a_host_says_what_it_lacks(mirrors: Mirrors, served: GitServer) -> None:
+    """A commit that is nowhere any more is asked for again, perhaps of another host (R73)."""
+    with pytest.raises(SourceUnavailable, match=r"^host .+ lacks commit 000000000000: .*cannot be fetched"):
+        mirrors.holding(app(served), "0" * 40, unheeded)
+    served.status = 500
+    with pytest.raises(SourceUnavailable, match="error: 500"):
+        mirrors.resolve(app(served), unheeded)
+
+
+def test_no_password_is_told(
+    mirrors: Mirrors, served: GitServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A URL that the user's own settings rewrite to one with a token is told without it (R65)."""
+    settings = tmp_path / "gitconfig"
+    port = served.server_port
+    settings.write_text(f'[url "http://me:hunter2@127.0.0.1:{port}/"]\n\tinsteadOf = http://127.0.0.1:{port}/\n')
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
+    served.status = 500
+    with pytest.raises(SourceUnavailable) as failed:
+        mirrors.resolve(app(served), unheeded)
+    assert "hunter2" not in str(failed.value)
+
+
+def test_a_folder_that_lost_its_repository_does_not_lead_to_the_one_around_it(tmp_path: Path) -> None:
+    """Git looks into the named folder only (R40)."""
+    repository(tmp_path, {"a.py": "x"})
+    (tmp_path / "served").mkdir()
+    git(tmp_path, "clone", "--quiet", "--bare", str(tmp_path), "served/app.git")
+    source = parse(f"{tmp_path}/served/app.git")
+    (tmp_path / "served/app.git/HEAD").unlink()
+    with pytest.raises(ScanRefused, match="no commit of the name HEAD"):
+        Mirrors(tmp_path).resolve(source, unheeded)
+
+
+def test_contents_come_by_their_ids(tmp_path: Path) -> None:
+    """Contents of any length and none; one that is missing is a reason to skip its file (R41)."""
+    contents = [b"", b"x", b"line\n" * 100_000, b"no newline\0at the end"]
+    root = repository(tmp_path, {f"{number}": content for number, content in enumerate(contents)})
+    ids = [git(root, "rev-parse", f"HEAD:{number}").decode().strip() for number in range(len(contents))]
+    with Blobs(root) as blobs:
+        assert [blobs.read(blob_id) for blob_id in ids] == contents
+        with pytest.raises(FileSkipped, match="missing"):
+            blobs.read("0" * 40)
+        assert blobs.read(ids[1]) == b"x"
+    with Blobs(tmp_path / "nowhere") as blobs, pytest.raises(SourceUnavailable):
+        blobs.read(ids[0])
