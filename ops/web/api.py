@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starlette.routing import Route
@@ -118,7 +117,7 @@ def find(asked: Asked) -> SearchResults:
     request = SearchRequest(
         query=query.query,
         project_id=query.project,
-        repo_path=Path(query.repo) if query.repo else None,
+        repo_path=query.repo or None,
         path_glob=query.path,
         languages=query.language,
         kinds=query.kind,

@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
+from ops.mcp_server import transports
 from ops.web import answers, api, health, pages
 from ops.web.guard import SAFE, Guard
 from ops.web.hub import GRACE
@@ -45,11 +46,13 @@ class Wing:
 
 def wings(site: Site, door: Door, hub: Hub) -> tuple[Wing, ...]:
     """Return all that is served. A further mouth over HTTP is a further wing: the guard stands before it, too."""
+    mouth = transports.http_mouth(site.settings)
     return (
         Wing(pages.routes(door)),
         Wing(api.routes(site), lambda: opened(site)),
         Wing(hub.routes(), hub.lifespan),
-        Wing(health.routes(site.settings)),
+        Wing(health.routes(site)),
+        Wing(mouth.routes, mouth.lifespan),
     )
 
 
