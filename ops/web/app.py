@@ -105,8 +105,8 @@ class Diary:
         async def send_noting(message: Message) -> None:
             if message["type"] == "http.response.start":
                 status, seconds = message["status"], round(time.monotonic() - began, 3)
-                tell = log.info if scope["method"] not in SAFE or status >= FAULT else log.debug
-                tell("web.request", method=scope["method"], path=scope["path"], status=status, seconds=seconds)
+                say = log.info if scope["method"] not in SAFE or status >= FAULT else log.debug
+                say("web.request", method=scope["method"], path=scope["path"], status=status, seconds=seconds)
             await send(message)
 
         await self._app(scope, receive, send_noting)
