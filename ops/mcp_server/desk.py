@@ -25,6 +25,7 @@ from pipeline import jobs
 from pipeline.embedders.choosing import choose
 from pipeline.errors import InvalidPath, RepositoryNotFound
 from pipeline.search import search
+from pipeline.sources import is_url, parse
 from pipeline.states import ACTIVE, WORKING, JobStatus
 from pipeline.store.jobs import JobFilter
 
@@ -125,7 +126,7 @@ class Desk:
         try:
             found = search(self.engine, self._embedder, replace(request, repo_path=root))
         except RepositoryNotFound as error:
-            raise self._unknown(root or Path(), request.project_id) from error
+            raise self._unknown(root or "", request.project_id) from error
         return _hits(found, budget, self._advice(found, root, request.project_id))
 
     def _embedder(self, name: str, model: str) -> Embedder:
@@ -139,28 +140,28 @@ class Desk:
         return NO_WORKER if absent else None
 
     def _newest(
-        self, statuses: Iterable[JobStatus], root: Path | None = None, project_id: str | None = None
+        self, statuses: Iterable[JobStatus], root: str | None = None, project_id: str | None = None
     ) -> Job | None:
-        wanted = JobFilter(statuses=tuple(statuses), project_id=project_id, path_prefix=str(root) if root else None)
+        wanted = JobFilter(statuses=tuple(statuses), project_id=project_id, path_prefix=root)
         page = jobs.listed(self.engine, wanted, jobs.MAX_PAGE)
-        return next((job for job in page.jobs if root is None or job.repo_path == str(root)), None)
+        return next((job for job in page.jobs if root is None or job.repo_path == root), None)
 
-    def _unknown(self, root: Path, project_id: str | None) -> RepositoryNotFound:
+    def _unknown(self, root: str, project_id: str | None) -> RepositoryNotFound:
         """Return the error that says where the repository is indexed, or how to have it indexed."""
         known = jobs.indexed(self.engine)
-        owners = [repository.project_id for repository in known if repository.root_path == str(root)]
+        owners = [repository.project_id for repository in known if repository.root_path == root]
         if owners:
             said = f"is not indexed in project {project_id}, but in {', '.join(owners)}: search with that project_id"
             return RepositoryNotFound(f"{root} {said}")
         folders = {Path(repository.root_path) for repository in known}
-        holder = next((folder for folder in root.parents if folder in folders), None)
+        holder = next((folder for folder in Path(root).parents if folder in folders), None)
         if holder is None:
-            said = f"is not indexed; call start_indexing_background with repo_path={str(root)!r}, then search again"
+            said = f"is not indexed; call start_indexing_background with repo_path={root!r}, then search again"
             return RepositoryNotFound(f"{root} {said}")
-        within = f"repo_path={str(holder)!r} and path_glob='{root.relative_to(holder)}/**'"
+        within = f"repo_path={str(holder)!r} and path_glob='{Path(root).relative_to(holder)}/**'"
         return RepositoryNotFound(f"{root} is a part of {holder}, which is indexed: search with {within}")
 
-    def _advice(self, found: SearchResults, root: Path | None, project_id: str | None) -> str | None:
+    def _advice(self, found: SearchResults, root: str | None, project_id: str | None) -> str | None:
         """Return how to have an index that is not complete completed."""
         if found.index_state == "complete" or root is None:
             return None
@@ -174,11 +175,13 @@ def _brief(job: Job) -> JobBrief:
     return JobBrief.of(job, after(job))
 
 
-def _root(path: str) -> Path:
+def _root(path: str) -> str:
+    if is_url(path):
+        return parse(path).name
     if not path.startswith("/"):
         raise InvalidPath(f"repo_path {path!r} is not absolute: give the whole path from /, without ~")
     try:
-        return Path(path).resolve()
+        return str(Path(path).resolve())
     except (OSError, RuntimeError, ValueError):
         raise InvalidPath(f"repo_path {path!r} cannot be resolved") from None
 

@@ -26,7 +26,7 @@ JobId = Annotated[UUID, Field(description="From start_indexing_background or lis
 Limit = Annotated[int, Field(ge=1, le=50)]
 Offset = Annotated[int, Field(ge=0, le=10_000, description="How many to pass over")]
 Project = Annotated[str | None, Field(description="Only this project")]
-RepoPath = Annotated[str, Field(description="Absolute path of the folder, without ~ or ..")]
+RepoPath = Annotated[str, Field(description="Absolute path of the folder, without ~ or ..; or a git URL (#branch)")]
 State = Literal["pending", "queued", "running", "paused", "blocked", "completed", "failed", "cancelled"]
 
 
@@ -149,7 +149,7 @@ async def search_code(
     *,
     query: Annotated[str, Field(description="What the code does, in plain words, or identifiers")],
     repo_path: Annotated[
-        str | None, Field(description="Absolute path of an indexed repository; default: all of them")
+        str | None, Field(description="Absolute path or git URL of an indexed repository; default: all")
     ] = None,
     project_id: Project = None,
     path_glob: Annotated[str | None, Field(description="Only paths in the repository that match: src/**/*.py")] = None,
