@@ -166,6 +166,44 @@ def test_no_password_is_told(
     assert "hunter2" not in str(failed.value)
 
 
+def test_gits_own_credentials_are_used(
+    mirrors: Mirrors, served: GitServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A credential helper of the account answers for the user; without one, nobody is asked (R06)."""
+    served.password = "hunter2"  # noqa: S105 - of no account
+    with pytest.raises(ScanRefused, match="could not read Username"):
+        mirrors.resolve(app(served), unheeded)
+    settings = tmp_path / "gitconfig"
+    settings.write_text("[credential]\n\thelper = \"!printf 'username=me\\npassword=hunter2\\n'; :\"\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
+    assert mirrors.resolve(app(served), unheeded)
+    (mirror,) = mirrors.folder.glob("*.git")
+    assert not [file for file in mirror.rglob("*") if file.is_file() and b"hunter2" in file.read_bytes()]
+
+
+def test_ssh_is_never_asked_questions(
+    mirrors: Mirrors, served: GitServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Your own GIT_SSH_COMMAND is kept and told not to prompt; a URL by ssh is read like any other (R73)."""
+    ssh = (
+        write(tmp_path, {"ssh": f'#!/bin/sh\nfor last; do :; done\necho "$@" >{tmp_path}/said\neval "$last"\n'}) / "ssh"
+    )
+    ssh.chmod(0o755)
+    monkeypatch.setenv("GIT_SSH_COMMAND", str(ssh))
+    commit_id = mirrors.resolve(parse(f"ssh://git@example.org{served.folder}/app.git/.git"), unheeded)
+    assert mirrors.resolve(parse(f"git@example.org:{served.folder}/app.git/.git#main"), unheeded) == commit_id
+    assert "-o BatchMode=yes" in (tmp_path / "said").read_text()
+
+
+def test_a_redirect_is_followed_unless_urls_are_allowed_by_name(mirrors: Mirrors, served: GitServer) -> None:
+    """A server that is allowed cannot lead to one that is not (R06)."""
+    served.moved = "/old.git"
+    source = parse(served.url("old.git/app.git/.git"))
+    with pytest.raises(FetchFailed, match=r"redirect|302"):
+        Mirrors(mirrors.folder, redirects=False).resolve(source, unheeded)
+    assert mirrors.resolve(source, unheeded)
+
+
 def test_a_folder_that_lost_its_repository_does_not_lead_to_the_one_around_it(tmp_path: Path) -> None:
     """Git looks into the named folder only (R40)."""
     repository(tmp_path, {"a.py": "x"})
