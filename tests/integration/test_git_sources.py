@@ -237,6 +237,19 @@ def test_a_job_waits_for_a_host_that_is_away(driver: Driver, served: GitServer, 
     assert jobs.status(driver.engine, job.job_id).revision == revision(shop)
 
 
+def test_a_mirror_that_loses_files_is_made_again(driver: Driver, served: GitServer) -> None:
+    """Who deletes or damages a mirror during a job takes nothing out of the index (R33)."""
+    job = jobs.submit(driver.office, JobRequest(repo_path=served.url("shop.git")))
+    driver.drain(Stage.SCAN)
+    for pack in driver.mirrors.folder.glob("*.git/objects/pack/*"):
+        pack.unlink()
+    driver.drain()
+    assert driver.mended == ["again in 3 s"]
+    now(driver.engine)
+    driver.drain()
+    assert jobs.status(driver.engine, job.job_id).files_indexed == 3
+
+
 def now(engine: Engine) -> None:
     """Make every message due."""
     with engine.begin() as connection:

@@ -129,6 +129,13 @@ def test_too_much_to_fetch_is_given_up(mirrors: Mirrors, served: GitServer) -> N
     small = Mirrors(mirrors.folder, most_bytes=1_000_000)
     with pytest.raises(ScanRefused, match="MAX_REPO_SIZE_GB"):
         small.resolve(app(served), unheeded)
+    assert not list(mirrors.folder.rglob("tmp_*"))
+    assert mirrors.resolve(app(served), unheeded)
+    (mirror,) = mirrors.folder.glob("*.git")
+    git(served.folder / "app.git", "rm", "--quiet", "noise.txt")
+    commit(served.folder / "app.git")
+    small.resolve(app(served), unheeded)  # what it grew to by other commits is not held against this one
+    assert sum(pack.stat().st_size for pack in mirror.glob("objects/pack/*")) < small.most_bytes
 
 
 def test_a_mirror_that_nobody_uses_is_deleted(mirrors: Mirrors, served: GitServer) -> None:
