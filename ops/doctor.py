@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from ops import cluster, database, postgres
+from ops import cluster, database, notifying, postgres
 from ops.office import embedder_config, model_of
 from ops.settings import GIGABYTE
 from pipeline import grammars, jobs
 from pipeline.embedders.choosing import choose
-from pipeline.errors import DatabaseError, EmbedderError
+from pipeline.errors import DatabaseError, EmbedderError, ValidationError
 from pipeline.records import Record
 from pipeline.states import ACTIVE, JobStatus, Stage
 from pipeline.store.engine import connect
@@ -171,6 +171,15 @@ def check_embedder(settings: Settings) -> Finding:
     return _ok("embedder", f"{name} {model}, {dimension} dimensions")
 
 
+def check_notifications(settings: Settings) -> Finding:
+    """Look whether the services that are to be notified can be used; nothing is sent to them."""
+    try:
+        found = notifying.services(settings.penstock_notify_urls)
+    except ValidationError as error:
+        return _failed("notify", str(error), "correct it: workers do not start like this")
+    return _ok("notify", ", ".join(service.kind for service in found) or "nobody is notified")
+
+
 # --- the server -------------------------------------------------------------------------------------------------------
 
 
@@ -238,6 +247,7 @@ LOCAL_CHECKS: Final[tuple[Callable[[Settings], Finding], ...]] = (
     check_programs,
     check_grammars,
     check_embedder,
+    check_notifications,
 )
 SERVER_CHECKS: Final[tuple[Callable[[Database], Finding], ...]] = (check_server, check_vector, check_migrations)
 WORK_CHECKS: Final[tuple[Callable[[Database], Finding], ...]] = (check_workers, check_jobs)

@@ -21,10 +21,19 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
-    from pipeline.records import Job
+    from pipeline.records import Job, JobEvent
 
 FALLBACK_SECONDS: Final = 2.0
 """How long to wait for an announcement before looking anyway."""
+SAID: Final = {
+    "started": "started",
+    "blocked": "blocked: {blocked_reason}; it goes on by itself when that is mended",
+    "unblocked": "goes on",
+    "paused": "paused; `penstock resume {job_id}` goes on",
+    "resumed": "resumed",
+    "scan_interrupted": "the scan was interrupted: {reason}; it is tried again",
+}
+"""The events that a follower is told as they happen; how it ends is said at the end."""
 BACK_OFF: Final = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 
 
@@ -49,7 +58,7 @@ class View(Protocol):
         """Show where the job is."""
 
     def say(self, text: str) -> None:
-        """Tell what is no news of the job itself."""
+        """Tell what happened."""
 
 
 class Announcements:
@@ -69,15 +78,22 @@ class Announcements:
     def wait(self, job_id: UUID, seconds: float) -> None:
         """Return when the job has changed, or after `seconds`."""
         deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            if str(job_id) in self.hear(left):
+                return
+
+    def hear(self, seconds: float) -> set[str]:
+        """Return the ids of jobs that have changed, as soon as there are any; none after `seconds`."""
+        deadline = time.monotonic() + seconds
         if self._connection is None:
             self._listen()
         try:
-            while self._connection and (left := deadline - time.monotonic()) > 0:
-                if str(job_id) in messages.heard(self._connection, left):
-                    return
+            if self._connection:
+                return messages.heard(self._connection, seconds)
         except (SQLAlchemyError, psycopg.Error):
             self._close()
         time.sleep(max(0.0, deadline - time.monotonic()))
+        return set()
 
     def _listen(self) -> None:
         with suppress(SQLAlchemyError, psycopg.Error), unmasked():  # without it, waiting is a look every so often
@@ -101,20 +117,31 @@ def follow(engine: Engine, job_id: UUID, view: View) -> Job:
     Raises JobNotFound.
     """
     with Announcements(engine) as announcements:
+        seen: int | None = None
         while True:
-            job = _look(engine, job_id, view)
+            job, events = _look(engine, job_id, seen or 0, view)
+            for event in () if seen is None else events:
+                _tell(event, job, view)
+            seen = max((event.event_id for event in events), default=seen)
             view.show(job)
             if job.status in TERMINAL:
                 return job
             announcements.wait(job_id, FALLBACK_SECONDS)
 
 
-def _look(engine: Engine, job_id: UUID, view: View) -> Job:
+def _tell(event: JobEvent, job: Job, view: View) -> None:
+    if event.type in SAID:
+        words = SAID[event.type].format_map({"job_id": job.job_id, **event.detail})
+        view.say(f"{event.at.astimezone():%H:%M:%S}  {words}")
+
+
+def _look(engine: Engine, job_id: UUID, after: int, view: View) -> tuple[Job, tuple[JobEvent, ...]]:
+    """Return the job and what happened after an event; a database that is away is waited for."""
     failures = 0
     while True:
         try:
             with unmasked():
-                job = jobs.status(engine, job_id)
+                found = jobs.status(engine, job_id), jobs.happened(engine, job_id, after)
         except DatabaseError as error:
             pause = BACK_OFF[min(failures, len(BACK_OFF) - 1)]
             failures += 1
@@ -123,4 +150,4 @@ def _look(engine: Engine, job_id: UUID, view: View) -> Job:
         else:
             if failures:
                 view.say("the database is back")
-            return job
+            return found

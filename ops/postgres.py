@@ -45,6 +45,12 @@ def running(home: Path) -> bool:
     return _ping(_cluster(home)) in {Ping.OK, Ping.REJECT}
 
 
+def url_if_up(home: Path) -> str | None:
+    """Return the libpq URL of the server under `home` if it answers; nothing is started, and nothing made."""
+    cluster = _cluster(home)
+    return cluster.url if _answers(cluster) else None
+
+
 def stop(home: Path, mode: Literal["smart", "fast", "immediate"] = "fast") -> None:
     """Stop the server under `home` and wait for its end; a server that is down is left alone.
 

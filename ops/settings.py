@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
 import pydantic
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
 
 from pipeline.errors import ValidationError
-from pipeline.records import Limits
+from pipeline.records import Limits, NotifyRules
+from pipeline.states import NOTIFIABLE
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -22,6 +24,12 @@ GIGABYTE: Final = 1024**3
 MEGABYTE: Final = 1_000_000
 LEAST_MEMORY: Final = 256
 """Megabytes below which a worker process cannot even begin."""
+SHORTEST_TOKEN: Final = 16
+SECRETS: Final = frozenset({"DATABASE_URL", "PENSTOCK_NOTIFY_URLS", "PENSTOCK_SERVE_TOKEN"})
+"""The variables whose values are shown nowhere."""
+SERVICE: Final = re.compile(r"desktop|[a-z][a-z0-9+.-]*://\S*", re.IGNORECASE)
+NEXT_SERVICE: Final = re.compile(rf"\s+|,\s*(?={SERVICE.pattern})", re.IGNORECASE)
+"""A comma may be part of a URL; one before another URL is not."""
 
 
 def default_home() -> Path:
@@ -67,11 +75,45 @@ def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
+def _services(value: object) -> object:
+    return tuple(filter(None, NEXT_SERVICE.split(value))) if isinstance(value, str) else value
+
+
+def _reachable(urls: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    for position, url in enumerate(urls, 1):
+        if not SERVICE.fullmatch(url.get_secret_value()):
+            message = f"entry {position} is neither `desktop` nor a URL like json://host/path; several go with spaces"
+            raise ValueError(message)
+    return urls
+
+
+def _events(value: object) -> object:
+    return tuple(re.findall(r"[^\s,]+", value)) if isinstance(value, str) else value
+
+
+def _known_events(names: tuple[str, ...]) -> tuple[str, ...]:
+    if strange := [name for name in names if name not in NOTIFIABLE]:
+        message = f"{strange[0]!r} is no event; there are {', '.join(NOTIFIABLE)}"
+        raise ValueError(message)
+    return names
+
+
 def _enough_memory(megabytes: int) -> int:
     if 0 < megabytes < LEAST_MEMORY:
         message = f"it should be 0 (no bound) or at least {LEAST_MEMORY}"
         raise ValueError(message)
     return megabytes
+
+
+def _split_names(value: object) -> object:
+    return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+
+def _hard_to_guess(token: SecretStr) -> SecretStr:
+    if len(token.get_secret_value()) < SHORTEST_TOKEN:
+        message = f"it should have at least {SHORTEST_TOKEN} characters, as from `openssl rand -hex 32`"
+        raise ValueError(message)
+    return token
 
 
 Folder = Annotated[Path, AfterValidator(_folder)]
@@ -83,6 +125,11 @@ LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], B
 Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 AmountOrOff = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Token = Annotated[SecretStr, AfterValidator(_hard_to_guess)]
+Services = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_services), AfterValidator(_reachable)]
+Events = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_events), AfterValidator(_known_events)]
 Memory = Annotated[int, Field(ge=0), AfterValidator(_enough_memory)]
 
 
@@ -116,6 +163,16 @@ class Settings(BaseSettings):
     penstock_batch_timeout_seconds: Amount = 30
     penstock_worker_memory_mb: Memory = 2_048
     penstock_idle_seconds: AmountOrOff = 600
+
+    penstock_serve_host: str = "127.0.0.1"
+    penstock_serve_port: Port = 8737
+    penstock_serve_names: Names = ()
+    penstock_serve_token: Token | None = None
+
+    penstock_notify_urls: Services = ()
+    penstock_notify_events: Events = tuple(event for event in NOTIFIABLE if event != "submitted")
+    penstock_notify_interval_seconds: AmountOrOff = 60
+    penstock_notify_min_seconds: AmountOrOff = 10
 
     penstock_log_level: LogLevel = "INFO"
     penstock_log_format: Literal["auto", "json", "console"] = "auto"
@@ -154,8 +211,16 @@ class Settings(BaseSettings):
             blocked_seconds=self.blocked_timeout_seconds,
         )
 
+    def notify_rules(self) -> NotifyRules:
+        """Return what notifications are sent, and how often."""
+        return NotifyRules(
+            events=frozenset(self.penstock_notify_events),
+            interval=self.penstock_notify_interval_seconds,
+            least_seconds=self.penstock_notify_min_seconds,
+        )
+
 
 def _line(fault: ErrorDetails) -> str:
     variable = str(fault["loc"][0]).upper()
-    shown = "" if variable == "DATABASE_URL" else f"={fault['input']}"
+    shown = "" if variable in SECRETS else f"={fault['input']}"
     return f"{variable}{shown}: {fault['msg'].removeprefix('Value error, ')}"

@@ -11,7 +11,7 @@ import sys
 import time
 from typing import IO, TYPE_CHECKING, Final
 
-from ops import logs, worker
+from ops import logs, notifying, worker
 from ops.keeper import kept_server
 from ops.processes import Group
 from pipeline.errors import DatabaseError, PenstockError
@@ -125,6 +125,7 @@ def run(settings: Settings) -> int:
     from ops.database import open_database
 
     logs.configure(settings)
+    notifying.services(settings.penstock_notify_urls)
     settings.penstock_home.mkdir(parents=True, exist_ok=True)
     while True:
         with locked(settings) as lock:

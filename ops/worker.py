@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import structlog
 
-from ops import logs
+from ops import logs, notifying
 from ops.processes import Child, Group, flush
 from ops.settings import MEGABYTE
 from pipeline.states import Stage
@@ -42,6 +42,7 @@ def run(settings: Settings, stages: Sequence[Stage], processes: int, threads: in
     from ops.database import open_database
 
     logs.configure(settings)
+    notifying.services(settings.penstock_notify_urls)
     url = open_database(settings)
     preload()
     return Group(plan(settings, url, [(tuple(stages), threads)] * processes)).run()
@@ -65,6 +66,7 @@ def preload() -> None:
     import actors.caretaker
     import actors.chunker
     import actors.embedder
+    import actors.notifier
     import actors.scanner
     import actors.writer  # noqa: F401 - imported for the children
 
@@ -74,6 +76,7 @@ def serve(settings: Settings, url: str, stages: tuple[Stage, ...], threads: int,
     from dramatiq import Worker
 
     from actors.caretaker import Caretaker
+    from actors.notifier import Notifier
 
     ended = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -86,6 +89,10 @@ def serve(settings: Settings, url: str, stages: tuple[Stage, ...], threads: int,
     worker.start()
     caretaker = Caretaker(broker, bench, settings.job_status_retention_days)
     caretaker.start()
+    notifier = Notifier(
+        broker, bench.engine, settings.notify_rules(), notifying.services(settings.penstock_notify_urls)
+    )
+    notifier.start()
     patience = ALIVE_SECONDS + settings.penstock_batch_timeout_seconds
     while os.getppid() == parent:
         place.deadlines.live(patience)
@@ -95,6 +102,7 @@ def serve(settings: Settings, url: str, stages: tuple[Stage, ...], threads: int,
             break
     place.deadlines.rest()
     caretaker.end()
+    notifier.end()
     if not _answers(bench.engine):
         log.warning("worker.left", reason="the database does not answer; what this worker held is handed out again")
         return 0

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from pipeline.store.workers import Waits
 
+TENTHS_BELOW: Final = 10
+MINUTE: Final = 60
+HOUR: Final = 60 * MINUTE
 STAGE_VERBS: Final = {
     Stage.SCAN: "Scanning",
     Stage.CHUNK: "Chunking files",
@@ -168,3 +171,15 @@ def repository(row: Row[Any]) -> Repository:
     names = "project_id root_path name index_state revision embedder model dimension files chunks".split()
     values = {name: getattr(row, name) for name in names}
     return Repository(indexed_at=row.indexed_at, created_at=row.created_at, **values)
+
+
+def duration(seconds: float) -> str:
+    """Return a span of time as people say it: 0.4 s, 42 s, 3 min 05 s, 2 h 10 min."""
+    whole = round(seconds)
+    if whole < TENTHS_BELOW:
+        return f"{seconds:.1f} s"
+    if whole < MINUTE:
+        return f"{whole} s"
+    if whole < HOUR:
+        return f"{whole // MINUTE} min {whole % MINUTE:02} s"
+    return f"{whole // HOUR} h {whole % HOUR // MINUTE:02} min"

@@ -9,11 +9,11 @@ from uuid import UUID, uuid4
 
 from pipeline import checking, describing, estimating, sources
 from pipeline.errors import InvalidStatus, JobNotFound, RepositoryNotFound, ValidationError
-from pipeline.records import FileNote, JobPage, Repository, Submission, Worker
+from pipeline.records import FileNote, JobEvent, JobPage, Repository, Submission, Worker
 from pipeline.sources import Kind
 from pipeline.stages import finish
 from pipeline.states import TERMINAL, WORKING, JobStatus, Stage
-from pipeline.store import batches, jobs, messages, repositories, workers
+from pipeline.store import batches, events, jobs, messages, repositories, workers
 from pipeline.store.engine import reading, writing
 
 if TYPE_CHECKING:
@@ -134,6 +134,13 @@ def notes(engine: Engine, job_id: UUID, limit: int = 1_000) -> tuple[FileNote, .
     with reading(engine) as connection:
         found = batches.outcomes(connection, job_id, limit)
     return tuple(FileNote(path=row.path, outcome=row.outcome, reason=row.reason) for row in found)
+
+
+def happened(engine: Engine, job_id: UUID, after: int = 0) -> tuple[JobEvent, ...]:
+    """Return what happened to a job, oldest first; `after` is the id of the event that is known already (R64)."""
+    with reading(engine) as connection:
+        rows = events.of_job(connection, job_id, after)
+    return tuple(JobEvent(event_id=row.id, at=row.at, type=row.type, detail=row.detail) for row in rows)
 
 
 def listed(engine: Engine, wanted: JobFilter, limit: int = 20, offset: int = 0) -> JobPage:

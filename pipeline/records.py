@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.states import JobStatus
+from pipeline.states import NOTIFIABLE, JobStatus
 
 # --- inside the house -------------------------------------------------------------------------------------------------
 
@@ -79,6 +79,15 @@ class Limits:
     chunk_characters: int = 1_500
 
 
+@dataclass(frozen=True, slots=True)
+class NotifyRules:
+    """Which events are notified of, seconds between the throttled ones of a job, and how long a job must run."""
+
+    events: frozenset[str] = frozenset(NOTIFIABLE)
+    interval: float = 60.0
+    least_seconds: float = 10.0
+
+
 # --- at the borders ---------------------------------------------------------------------------------------------------
 
 
@@ -130,6 +139,15 @@ class FileNote(Record):
     path: str
     outcome: str
     reason: str
+
+
+class JobEvent(Record):
+    """Something that happened in a job's life; `detail` is what there is to say of it."""
+
+    event_id: int
+    at: datetime
+    type: str
+    detail: dict[str, str | int | float | bool]
 
 
 class Job(Record):

@@ -54,6 +54,20 @@ WORKING: Final = frozenset({JobStatus.RUNNING, JobStatus.BLOCKED})
 TERMINAL: Final = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED})
 IN_FLIGHT: Final = (BatchStage.CHUNK, BatchStage.EMBED, BatchStage.WRITE)
 
+NOTIFIABLE: Final = (
+    "submitted",
+    "started",
+    "milestone",
+    "blocked",
+    "unblocked",
+    "paused",
+    "resumed",
+    "completed",
+    "failed",
+    "cancelled",
+)
+"""The events of a job that somebody outside may want to hear of (R63)."""
+
 MOVES: Final[frozenset[tuple[JobStatus, JobStatus]]] = frozenset(
     {
         (JobStatus.PENDING, JobStatus.RUNNING),  # b admit

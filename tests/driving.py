@@ -24,6 +24,7 @@ from pipeline.store import messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from uuid import UUID
 
     from sqlalchemy import Engine
 
@@ -54,6 +55,10 @@ class Driver:
         job = jobs.submit(self.office, JobRequest(repo_path=str(root), force_reindex=force, include=include))
         self.drain()
         return jobs.status(self.engine, job.job_id)
+
+    def begin(self, root: Path) -> UUID:
+        """Submit a repository that nobody works on yet, and return the job's id."""
+        return jobs.submit(self.office, JobRequest(repo_path=str(root))).job_id
 
     def drain(self, *stages: Stage, until: Callable[[], bool] = lambda: False) -> int:
         """Work on messages of these stages (all, later ones first) until none is due; return how many there were."""

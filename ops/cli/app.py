@@ -88,6 +88,7 @@ app = typer.Typer(
 )
 
 db = typer.Typer(help="Migrate the database, or see where it stands.")
+notify = typer.Typer(help="Notify services outside of what happens to jobs.")
 
 
 @app.callback(invoke_without_command=True)

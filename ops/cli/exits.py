@@ -13,7 +13,7 @@ class Exit(IntEnum):
 
     OK = 0
     INTERNAL = 1
-    """An error of Penstock itself, or `doctor` found a fault."""
+    """An error of Penstock itself, or `doctor` or `notify test` found a fault."""
     VALIDATION = 2
     """The input was refused: a bad option, path, id, query or setting."""
     NOT_FOUND = 3

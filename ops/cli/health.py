@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 import typer
 
 from ops.cli.app import app
+from ops.cli.exits import Exit
+from ops.cli.manual import OPERATING, epilog
 from ops.cli.options import AsJson
 
 if TYPE_CHECKING:
@@ -15,10 +17,14 @@ if TYPE_CHECKING:
 MARKS: Final = {"ok": "ok  ", "warning": "warn", "failed": "FAIL"}
 
 
-@app.command()
+@app.command(
+    rich_help_panel=OPERATING,
+    epilog=epilog(
+        "penstock doctor", "penstock doctor --json", exits=(Exit.INTERNAL,), see="penstock workers, penstock jobs"
+    ),
+)
 def doctor(*, as_json: AsJson = False) -> None:
     """Look for the faults that are most likely, and say what to do about each; exits 1 when there is one."""
-    from ops.cli.exits import Exit
     from ops.cli.output import emit
     from ops.doctor import examine
     from ops.settings import Settings

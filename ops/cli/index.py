@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ops.cli.app import app
+from ops.cli.exits import Exit
+from ops.cli.manual import FOLLOWING, INDEXING, epilog
 from ops.cli.options import AsJson, Background, Project
 
 if TYPE_CHECKING:
@@ -18,9 +20,16 @@ Globs = list[str] | None
 
 
 @app.command(
-    epilog="Examples: `penstock index` (this folder), `penstock index ~/src/linux --background`,"
-    " `penstock index . --exclude 'docs/**' --force`. Also here: `index jobs`, `index status ID`, `index pause ID`,"
-    " `index resume ID`, `index cancel ID`; a folder of such a name is `./status`."
+    rich_help_panel=INDEXING,
+    epilog=epilog(
+        "penstock index",
+        "penstock index ~/src/linux --background",
+        "penstock index . --exclude 'docs/**' --force",
+        exits=(*FOLLOWING, Exit.EMBEDDER),
+        see="penstock status, penstock resume, penstock search",
+        note="`index jobs`, `index status ID`, `index pause ID`, `index resume ID` and `index cancel ID` are other"
+        " spellings of those commands; a folder of such a name is `./status`.",
+    ),
 )
 def index(
     path: Annotated[str, typer.Argument(metavar="PATH", help="The folder or git URL to index.")] = ".",

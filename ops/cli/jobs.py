@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from ops.cli.app import app
+from ops.cli.completing import statuses
+from ops.cli.exits import Exit
+from ops.cli.manual import FOLLOWING, INDEXING, epilog
 from ops.cli.options import AnyProject, AsJson, Background, JobId, Offset, Yes
 from pipeline.errors import ValidationError
 from pipeline.states import JobStatus
@@ -34,12 +37,21 @@ def parse_status(text: str) -> JobStatus:
 
 
 @app.command(
-    "jobs", epilog="Examples: `penstock jobs --status running`, `penstock jobs --path-prefix /srv --limit 50`."
+    "jobs",
+    rich_help_panel=INDEXING,
+    epilog=epilog(
+        "penstock jobs --status running --status blocked",
+        "penstock jobs --path-prefix /srv --after 2026-08-15 --limit 50",
+        see="penstock status, penstock workers",
+    ),
 )
 def list_jobs(
     *,
     status: Annotated[
-        list[str] | None, typer.Option("--status", metavar="STATUS", help="Only jobs in this state; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--status", metavar="STATUS", help="Only jobs in this state; may be repeated.", autocompletion=statuses
+        ),
     ] = None,
     project: AnyProject = None,
     path_prefix: Annotated[
@@ -73,7 +85,16 @@ def list_jobs(
         print_jobs(page)
 
 
-@app.command(epilog="Examples: `penstock status last --follow`, `penstock status 3fa85f64 --files 20`.")
+@app.command(
+    rich_help_panel=INDEXING,
+    epilog=epilog(
+        "penstock status last --follow",
+        "penstock status 3fa85f64 --files 20 --events",
+        exits=(Exit.NOT_FOUND, *FOLLOWING),
+        see="penstock jobs, penstock doctor",
+        note="The codes 7 and 8 are those of `--follow`, which exits by the job's outcome.",
+    ),
+)
 def status(
     job_id: JobId,
     *,
@@ -81,13 +102,14 @@ def status(
     files: Annotated[
         int | None, typer.Option("--files", metavar="N", min=0, help="Also up to N skipped and failed files.")
     ] = None,
+    events: Annotated[bool, typer.Option("--events", help="Also what happened to it, and when.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show where a job is."""
     from ops.cli.attending import attend
     from ops.cli.desk import find_job, opened
     from ops.cli.output import emit
-    from ops.cli.records import JobWithFiles
+    from ops.cli.records import JobInFull
     from ops.cli.reports import print_job
     from pipeline import jobs
 
@@ -96,13 +118,24 @@ def status(
         if follow:
             attend(desk, job.job_id, as_json=as_json, pauses=False)
         notes = jobs.notes(desk.engine, job.job_id, files) if files else ()
+        happened = jobs.happened(desk.engine, job.job_id) if events else ()
     if not as_json:
-        print_job(job, notes)
+        print_job(job, notes, happened)
+    elif files is None and not events:
+        emit(job)
     else:
-        emit(job if files is None else JobWithFiles(**dict(job), files=notes))
+        noted = None if files is None else notes
+        emit(JobInFull(**dict(job), files=noted, events=happened if events else None))
 
 
-@app.command()
+@app.command(
+    rich_help_panel=INDEXING,
+    epilog=epilog(
+        "penstock pause last",
+        exits=(Exit.NOT_FOUND, Exit.INVALID_STATUS),
+        see="penstock resume, penstock cancel",
+    ),
+)
 def pause(job_id: JobId, *, as_json: AsJson = False) -> None:
     """Stop a job where it is; `resume` continues it."""
     from ops.cli.desk import find_job, opened
@@ -115,7 +148,15 @@ def pause(job_id: JobId, *, as_json: AsJson = False) -> None:
     )
 
 
-@app.command()
+@app.command(
+    rich_help_panel=INDEXING,
+    epilog=epilog(
+        "penstock resume last",
+        "penstock resume 3fa85f64 --background",
+        exits=(Exit.NOT_FOUND, Exit.INVALID_STATUS, *FOLLOWING),
+        see="penstock pause, penstock status",
+    ),
+)
 def resume(job_id: JobId, *, background: Background = False, as_json: AsJson = False) -> None:
     """Continue a paused job; after a failed or cancelled one, start a new job that skips what is done."""
     from ops.cli.attending import attend, call_workers
@@ -130,7 +171,14 @@ def resume(job_id: JobId, *, background: Background = False, as_json: AsJson = F
     _print_control(job, f"job {job.job_id} goes on; follow it: penstock status {job.job_id} --follow", as_json=as_json)
 
 
-@app.command()
+@app.command(
+    rich_help_panel=INDEXING,
+    epilog=epilog(
+        "penstock cancel last --yes",
+        exits=(Exit.NOT_FOUND, Exit.INVALID_STATUS, Exit.INTERRUPTED),
+        see="penstock pause, penstock resume, penstock remove",
+    ),
+)
 def cancel(job_id: JobId, *, yes: Yes = False, as_json: AsJson = False) -> None:
     """End a job; what it has indexed stays searchable."""
     from ops.cli.desk import confirm, find_job, opened

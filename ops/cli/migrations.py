@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ops.cli.app import db
+from ops.cli.exits import Exit
+from ops.cli.manual import epilog
 from ops.cli.options import AsJson, Yes
 
 if TYPE_CHECKING:
     from ops.database import MigrationStatus
 
 
-@db.command()
+@db.command(epilog=epilog("penstock db upgrade", see="penstock db status, penstock doctor"))
 def upgrade(*, as_json: AsJson = False) -> None:
     """Bring the database to the newest revision; safe to repeat."""
     from ops import database
@@ -23,7 +25,15 @@ def upgrade(*, as_json: AsJson = False) -> None:
     _print_status(database.status(url), as_json=as_json)
 
 
-@db.command(epilog="Example: `penstock db downgrade base --yes` drops every table of Penstock.")
+@db.command(
+    epilog=epilog(
+        "penstock db downgrade 0002",
+        "penstock db downgrade base --yes",
+        exits=(Exit.INTERRUPTED,),
+        see="penstock db upgrade, penstock db status",
+        note="`base` drops every table of Penstock.",
+    )
+)
 def downgrade(
     revision: Annotated[str, typer.Argument(metavar="REVISION", help="Where to go back to; `base` is nothing at all.")],
     *,
@@ -40,7 +50,7 @@ def downgrade(
     _print_status(database.status(url), as_json=as_json)
 
 
-@db.command()
+@db.command(epilog=epilog("penstock db status --json", see="penstock db upgrade, penstock doctor"))
 def status(*, as_json: AsJson = False) -> None:
     """Show the revision of the database, and the versions of its server and of pgvector."""
     from ops import database

@@ -6,13 +6,35 @@ from typing import Annotated
 
 import typer
 
+from ops.cli import completing
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 JobId = Annotated[
-    str, typer.Argument(metavar="ID", help="The job's id, at least six of its first characters, or `last`.")
+    str,
+    typer.Argument(
+        metavar="ID",
+        help="The job's id, at least six of its first characters, or `last`.",
+        autocompletion=completing.job_ids,
+    ),
 ]
-Project = Annotated[str, typer.Option("--project", metavar="NAME", help="The project the repository belongs to.")]
+Project = Annotated[
+    str,
+    typer.Option(
+        "--project",
+        metavar="NAME",
+        help="The project the repository belongs to.",
+        autocompletion=completing.projects,
+    ),
+]
 AnyProject = Annotated[
-    str | None, typer.Option("--project", metavar="NAME", help="Only this project.", show_default="all")
+    str | None,
+    typer.Option(
+        "--project",
+        metavar="NAME",
+        help="Only this project.",
+        show_default="all",
+        autocompletion=completing.projects,
+    ),
 ]
 Offset = Annotated[int, typer.Option("--offset", metavar="N", help="How many to pass over.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 
+from pipeline.describing import duration
+
 if TYPE_CHECKING:
     from typing import NoReturn
 
     from pydantic import BaseModel
 
 PIPE_WIDTH: Final = 200
-TENTHS_BELOW: Final = 10
-MINUTE: Final = 60
-HOUR: Final = 60 * MINUTE
-DAY: Final = 24 * HOUR
+DAY: Final = 86_400
 CONTROLS: Final = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)], "\N{REPLACEMENT CHARACTER}")
 """Everything that could steer a terminal, but for tabs and newlines."""
 
@@ -61,18 +60,6 @@ def emit_error(code: str, message: str) -> None:
     """Print the JSON object of an error."""
     sys.stdout.write(json.dumps({"error": {"code": code, "message": message}}) + "\n")
     sys.stdout.flush()
-
-
-def duration(seconds: float) -> str:
-    """Return a span of time as people say it: 0.4 s, 42 s, 3 min 05 s, 2 h 10 min."""
-    whole = round(seconds)
-    if whole < TENTHS_BELOW:
-        return f"{seconds:.1f} s"
-    if whole < MINUTE:
-        return f"{whole} s"
-    if whole < HOUR:
-        return f"{whole // MINUTE} min {whole % MINUTE:02} s"
-    return f"{whole // HOUR} h {whole % HOUR // MINUTE:02} min"
 
 
 def ago(moment: datetime | None) -> str:

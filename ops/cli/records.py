@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
-from pipeline.records import FileNote, Job, Record, Repository, Submission, Worker
+from pipeline.records import FileNote, Job, JobEvent, Record, Repository, Submission, Worker
 
 
 class Submitted(Job):
@@ -25,10 +25,11 @@ class Submitted(Job):
         )
 
 
-class JobWithFiles(Job):
-    """The status record of a job, and some of its skipped and failed files."""
+class JobInFull(Job):
+    """The status record of a job with some of its skipped and failed files and its events; null: not asked for."""
 
-    files: tuple[FileNote, ...]
+    files: tuple[FileNote, ...] | None
+    events: tuple[JobEvent, ...] | None
 
 
 class Repositories(Record):
@@ -48,6 +49,21 @@ class Workers(Record):
     """Who works."""
 
     workers: tuple[Worker, ...]
+
+
+class Notified(Record):
+    """What became of a test message to one service: its place in PENSTOCK_NOTIFY_URLS, and why it failed, if it did."""
+
+    entry: int
+    service: str
+    sent: bool
+    reason: str | None
+
+
+class NotifyTest(Record):
+    """What became of a test message to every service."""
+
+    services: tuple[Notified, ...]
 
 
 class Migrations(Record):

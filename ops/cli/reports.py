@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Final
 
 from rich.table import Table
 
-from ops.cli.output import Screen, ago, clean, duration, say
+from ops.cli.output import Screen, ago, clean, say
+from pipeline.describing import duration
 from pipeline.states import JobStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pipeline.records import FileNote, Job, JobPage, StageProgress
+    from pipeline.records import FileNote, Job, JobEvent, JobPage, StageProgress
 
 SHORT_ID: Final = 8
 WIDE: Final = 120
@@ -54,7 +55,7 @@ def print_jobs(page: JobPage) -> None:
         say(f"{page.offset + 1:,} to {last:,} of {page.total_count:,}; --offset {last} shows the next")
 
 
-def print_job(job: Job, notes: Sequence[FileNote]) -> None:
+def print_job(job: Job, notes: Sequence[FileNote], events: Sequence[JobEvent] = ()) -> None:
     """Print all that matters of one job."""
     say(f"job         {job.job_id}{' (forced)' if job.force_reindex else ''}")
     say(f"repository  {job.repo_path} (project {job.project_id})")
@@ -71,6 +72,9 @@ def print_job(job: Job, notes: Sequence[FileNote]) -> None:
         [(stage.stage, duration(stage.busy_seconds), _done(stage)) for stage in job.stages],
     )
     _print_notes(notes)
+    for event in events:
+        detail = ", ".join(f"{name} {value}" for name, value in event.detail.items())
+        say(f"  {event.at.astimezone():%Y-%m-%d %H:%M:%S}  {event.type:<10} {detail}".rstrip())
 
 
 def print_end(job: Job, notes: Sequence[FileNote]) -> None:

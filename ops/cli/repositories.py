@@ -6,15 +6,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ops.cli import completing
 from ops.cli.app import app
+from ops.cli.exits import Exit
 from ops.cli.index import absolute
+from ops.cli.manual import SEARCHING, epilog
 from ops.cli.options import AnyProject, AsJson, Project, Yes
 
 if TYPE_CHECKING:
     from pipeline.records import Repository
 
 
-@app.command()
+@app.command(
+    rich_help_panel=SEARCHING,
+    epilog=epilog("penstock repos", "penstock repos --project default --json", see="penstock search, penstock remove"),
+)
 def repos(*, project: AnyProject = None, as_json: AsJson = False) -> None:
     """List what is indexed."""
     from ops.cli.desk import opened
@@ -54,9 +60,21 @@ def _print_repositories(found: tuple[Repository, ...]) -> None:
     )
 
 
-@app.command(epilog="Example: `penstock remove ~/src/old --yes`.")
+@app.command(
+    rich_help_panel=SEARCHING,
+    epilog=epilog(
+        "penstock remove ~/src/old --yes",
+        exits=(Exit.NOT_FOUND, Exit.INVALID_STATUS, Exit.INTERRUPTED),
+        see="penstock repos, penstock cancel",
+    ),
+)
 def remove(
-    path: Annotated[str, typer.Argument(metavar="PATH", help="The repository; its folder may be gone.")],
+    path: Annotated[
+        str,
+        typer.Argument(
+            metavar="PATH", help="The repository; its folder may be gone.", autocompletion=completing.repositories
+        ),
+    ],
     *,
     project: Project = "default",
     yes: Yes = False,

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from ops.cli.app import app
+from ops.cli.completing import kinds, languages, repositories
+from ops.cli.exits import Exit
 from ops.cli.index import absolute
+from ops.cli.manual import SEARCHING, epilog
 from ops.cli.options import AnyProject, AsJson, Offset
 
 if TYPE_CHECKING:
@@ -23,23 +26,41 @@ Names = list[str] | None
 
 
 @app.command(
-    epilog="Examples: `penstock search 'where are retries limited'`, `penstock search parse --kind function --language"
-    " python`, `penstock search 'lock file' --path 'src/**' --limit 3 --json`."
+    rich_help_panel=SEARCHING,
+    epilog=epilog(
+        "penstock search 'where are retries limited'",
+        "penstock search parse --kind function --language python",
+        "penstock search 'lock file' --path 'src/**' --limit 3 --json",
+        exits=(Exit.NOT_FOUND, Exit.EMBEDDER),
+        see="penstock repos, penstock index",
+    ),
 )
 def search(
     query: Annotated[list[str], typer.Argument(metavar="QUERY", help="What to look for, in words or in code.")],
     *,
     repo: Annotated[
         str | None,
-        typer.Option("--repo", metavar="PATH", help="The repository.", show_default="the one around you, else all"),
+        typer.Option(
+            "--repo",
+            metavar="PATH",
+            help="The repository.",
+            show_default="the one around you, else all",
+            autocompletion=repositories,
+        ),
     ] = None,
     project: AnyProject = None,
     path: Annotated[
         str | None, typer.Option("--path", metavar="GLOB", help="Only files whose path in the repository matches.")
     ] = None,
-    language: Annotated[Names, typer.Option("--language", metavar="NAME", help="Only this; may be repeated.")] = None,
+    language: Annotated[
+        Names,
+        typer.Option("--language", metavar="NAME", help="Only this; may be repeated.", autocompletion=languages),
+    ] = None,
     kind: Annotated[
-        Names, typer.Option("--kind", metavar="NAME", help="Only function, class, method, …; may be repeated.")
+        Names,
+        typer.Option(
+            "--kind", metavar="NAME", help="Only function, class, method, …; may be repeated.", autocompletion=kinds
+        ),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", metavar="N", help="How many, 1 to 50.")] = 10,
     offset: Offset = 0,

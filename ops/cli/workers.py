@@ -7,11 +7,15 @@ from typing import Annotated
 import typer
 
 from ops.cli.app import app
+from ops.cli.exits import Exit
+from ops.cli.manual import OPERATING, epilog
 from ops.cli.options import AsJson
 from pipeline.states import Stage
 
 
-@app.command("workers")
+@app.command(
+    "workers", rich_help_panel=OPERATING, epilog=epilog("penstock workers", see="penstock worker, penstock doctor")
+)
 def list_workers(*, as_json: AsJson = False) -> None:
     """List the worker processes that are online."""
     from ops.cli.desk import opened
@@ -42,7 +46,15 @@ def list_workers(*, as_json: AsJson = False) -> None:
     table(("pid", "stages", "busy", "started", "seen", "host"), rows)
 
 
-@app.command(epilog="Example: `penstock worker --stage chunk --processes 2 --threads 1`, as the Procfile has it.")
+@app.command(
+    rich_help_panel=OPERATING,
+    epilog=epilog(
+        "penstock worker --stage chunk --processes 2 --threads 1",
+        "penstock worker --stage scan --stage chunk --stage embed --stage write",
+        see="penstock workers, penstock up",
+        note="The Procfile has a line a stage; docs/operating.md says what restarts what.",
+    ),
+)
 def worker(
     *,
     stage: Annotated[list[Stage], typer.Option("--stage", help="What to work on; may be repeated.")],
@@ -56,7 +68,12 @@ def worker(
     raise typer.Exit(group.run(Settings.load(), tuple(stage), processes, threads))
 
 
-@app.command()
+@app.command(
+    rich_help_panel=OPERATING,
+    epilog=epilog(
+        "penstock up", "penstock up --foreground", exits=(Exit.INTERNAL,), see="penstock down, penstock worker"
+    ),
+)
 def up(
     *,
     foreground: Annotated[bool, typer.Option("--foreground", help="Stay, and show what they log.")] = False,
@@ -85,7 +102,9 @@ def up(
         say("the local workers are up" if changed else "the local workers were up already")
 
 
-@app.command()
+@app.command(
+    rich_help_panel=OPERATING, epilog=epilog("penstock down", exits=(Exit.INTERNAL,), see="penstock up, penstock pause")
+)
 def down(*, as_json: AsJson = False) -> None:
     """Stop the local workers and the embedded server; jobs go on when they are started again."""
     from ops import postgres, supervisor

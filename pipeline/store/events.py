@@ -6,24 +6,33 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Row, func, insert, select, text
 
-from pipeline.tables import event_outbox, job_events
+from pipeline.states import NOTIFIABLE
+from pipeline.tables import event_outbox, job_events, notification_outbox
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from uuid import UUID
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Insert
 
 
 def record(connection: Connection, job_id: UUID, kind: str, **detail: object) -> None:
     """Add an event, which is told once the transaction has committed; `detail` keeps only what is not None, as JSON."""
+    connection.execute(recording(job_id, kind, detail))
+
+
+def recording(job_id: UUID, kind: str, detail: Mapping[str, object]) -> Insert:
+    """Return the one statement that adds an event, to the outboxes, too."""
     known = {
         name: value if isinstance(value, int | float | bool) else str(value)
         for name, value in detail.items()
         if value is not None
     }
     added = insert(job_events).values(job_id=job_id, type=kind, detail=known).returning(job_events.c.id).cte("added")
-    connection.execute(insert(event_outbox).from_select(["event_id"], select(added.c.id)))
+    untold, unsent = (
+        insert(outbox).from_select(["event_id"], select(added.c.id)) for outbox in (event_outbox, notification_outbox)
+    )
+    return untold.add_cte(unsent.cte("unsent")) if kind in NOTIFIABLE else untold
 
 
 TAKE: Final = text("""
@@ -46,9 +55,10 @@ def take_untold(connection: Connection, most: int) -> Sequence[Row[Any]]:
     return connection.execute(TAKE, {"most": most}).all()
 
 
-def of_job(connection: Connection, job_id: UUID) -> Sequence[Row[Any]]:
-    """Return a job's events, oldest first."""
-    return connection.execute(select(job_events).where(job_events.c.job_id == job_id).order_by(job_events.c.id)).all()
+def of_job(connection: Connection, job_id: UUID, after: int = 0) -> Sequence[Row[Any]]:
+    """Return a job's events, or those after one of them, oldest first."""
+    wanted = job_events.c.job_id == job_id, job_events.c.id > after
+    return connection.execute(select(job_events).where(*wanted).order_by(job_events.c.id)).all()
 
 
 def count(connection: Connection, job_id: UUID, kind: str) -> int:

@@ -9,14 +9,17 @@ from sqlalchemy import Double, Interval, case, cast, func, literal, select, upda
 
 from pipeline.errors import JobStopped
 from pipeline.states import WORKING, Stage
+from pipeline.store import events
 from pipeline.store.jobs import announce
 from pipeline.tables import indexing_jobs as jobs
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from sqlalchemy import ColumnElement, Connection
+    from sqlalchemy import ColumnElement, Connection, Row
 
+QUARTER: Final = 25
+LAST_QUARTER: Final = 75
 NOW: Final = func.statement_timestamp()
 NOTIFY_EVERY: Final = literal("500 milliseconds").cast(Interval)
 SAMPLE_EVERY: Final = literal("4 seconds").cast(Interval)
@@ -75,13 +78,26 @@ def advance(connection: Connection, job_id: UUID, added: Progress, clock: Clock)
         .returning(
             (jobs.c.scan_completed & (jobs.c.batches_done == jobs.c.batches_total)).label("finished"),
             (jobs.c.notified_at == NOW).label("announce"),
+            jobs.c.progress_percentage,
+            jobs.c.milestone,
+            jobs.c.files_due,
         )
     ).first()
     if row is None:
         raise JobStopped(f"job {job_id} is not running any more")
+    if not row.finished:
+        _note_milestone(connection, job_id, row)
     if row.announce:
         announce(connection, job_id)
     return bool(row.finished)
+
+
+def _note_milestone(connection: Connection, job_id: UUID, row: Row[Any]) -> None:
+    """Make an event of the last quarter that was passed, once (R63); where nothing has changed, there is none."""
+    passed = min(LAST_QUARTER, int(row.progress_percentage // QUARTER) * QUARTER)
+    if passed > row.milestone and row.files_due:
+        noted = update(jobs).where(jobs.c.id == job_id).values(milestone=passed).cte("noted")
+        connection.execute(events.recording(job_id, "milestone", {"percent": passed}).add_cte(noted))
 
 
 def _clocked(clock: Clock) -> dict[str, ColumnElement[object]]:

@@ -188,10 +188,10 @@ def test_a_job_goes_on_when_everything_was_killed(newcomer: Newcomer, tmp_path: 
     root = tmp_path / "killed"
     generate(root, 3_000)
     begun = json.loads(newcomer.run("index", str(root), "--background", "--json"))
-    supervisor = int((newcomer.home / "supervisor.lock").read_text())
-    workers = json.loads(newcomer.run("workers", "--json"))
-    for pid in (supervisor, *(worker["pid"] for worker in workers["workers"])):
-        os.kill(pid, signal.SIGKILL)
+    supervisor = psutil.Process(int((newcomer.home / "supervisor.lock").read_text()))
+    eventually(lambda: len(supervisor.children()) > 1)
+    for process in (supervisor, *supervisor.children()):
+        process.kill()
     job = newcomer.index(root)
     assert str(job.job_id) == begun["job_id"], "the job ended before it could be disturbed"
     assert (job.status, job.files_indexed) == (JobStatus.COMPLETED, 3_000)

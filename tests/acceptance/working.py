@@ -70,9 +70,10 @@ class System:
     log: Path
     groups: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def start(self, stage: Stage, *, processes: int = 1, threads: int = 1) -> None:
-        """Start a group of workers for a stage, as a line of the Procfile does."""
-        arguments = ["worker", "--stage", stage, "--processes", str(processes), "--threads", str(threads)]
+    def start(self, *stages: Stage, processes: int = 1, threads: int = 1) -> None:
+        """Start a group of workers for some stages, as a line of the Procfile does."""
+        served = [argument for stage in stages for argument in ("--stage", stage)]
+        arguments = ["worker", *served, "--processes", str(processes), "--threads", str(threads)]
         with self.log.open("ab") as output:
             self.groups.append(
                 subprocess.Popen(

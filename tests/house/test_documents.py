@@ -66,6 +66,7 @@ def test_the_procfile_has_a_line_for_every_stage() -> None:
     lines = read("Procfile")
     assert re.findall(r"--stage (\w+)", lines) == list(map(str, Stage))
     assert lines.startswith("release: penstock db upgrade\n")
+    assert "\nweb: penstock serve\n" in lines
 
 
 def test_the_units_start_and_end_what_the_procfile_starts() -> None:
@@ -77,6 +78,11 @@ def test_the_units_start_and_end_what_the_procfile_starts() -> None:
     assert service["ExecStart"].endswith("penstock worker --stage %i $PENSTOCK_WORKER_OPTIONS")
     assert (service["Restart"], service["OOMPolicy"], service["KillMode"]) == ("always", "continue", "mixed")
     assert float(service["TimeoutStopSec"]) > GRACE + LAST_SECONDS
+    serve = read("ops/systemd/penstock-serve.service")
+    assert re.findall(r"^(?:ExecStart|Restart)=(.*)$", serve, re.MULTILINE) == [
+        "/usr/local/bin/penstock serve",
+        "always",
+    ]
     advised = re.findall(
         r"penstock-worker@(\w+)", read("docs/operating.md").partition("systemctl")[2].partition("```")[0]
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +25,8 @@ from pipeline import jobs
 from pipeline.errors import DatabaseError
 from pipeline.records import Job, JobRequest
 from pipeline.states import JobStatus
+from pipeline.store import jobs as store
+from pipeline.store import messages
 from tests.commanding import make_shop
 from tests.driving import Driver
 
@@ -103,7 +107,29 @@ def test_a_job_is_followed_to_its_end(driver: Driver, job_id: UUID) -> None:
     job = follow(driver.engine, job_id, watcher)
     worker.join()
     assert (job.status, watcher.shown[-1]) == (JobStatus.COMPLETED, JobStatus.COMPLETED)
-    assert watcher.said == []
+    assert {line.split("  ")[1] for line in watcher.said} <= {"started"}
+
+
+def test_what_happens_is_told_as_it_happens(driver: Driver, job_id: UUID) -> None:
+    """Each event with its moment, in words, by whomever it was caused (R63, R64)."""
+    watcher = Watcher()
+    follower = Thread(target=follow, args=(driver.engine, job_id, watcher))
+    follower.start()
+    watcher.wait(1)
+    jobs.pause(driver.office, job_id)
+    jobs.resume(driver.office, job_id)
+    with driver.engine.begin() as connection:
+        driver.bench.admit(connection, messages.MessageOutbox())
+        store.move(connection, job_id, JobStatus.BLOCKED, "blocked", blocked_reason="the embedding server is away")
+    jobs.cancel(driver.office, job_id)
+    follower.join(SOON)
+    assert all(re.match(r"\d\d:\d\d:\d\d  ", line) for line in watcher.said)
+    assert [line.split("  ")[1] for line in watcher.said] == [
+        f"paused; `penstock resume {job_id}` goes on",
+        "resumed",
+        "started",
+        "blocked: the embedding server is away; it goes on by itself when that is mended",
+    ]
 
 
 def test_a_follower_outlives_its_connections(driver: Driver, job_id: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,15 +199,16 @@ def start(database_url: str, tmp_path: Path) -> Iterator[Callable[..., subproces
         (here / package / "__init__.py").write_text("raise SystemExit('a stranger was imported')\n")
     started: list[subprocess.Popen[str]] = []
 
-    def start(*arguments: str) -> subprocess.Popen[str]:
+    def start(*arguments: str, terminal: int = subprocess.PIPE) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "ops.cli", *arguments],
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=terminal,
             text=True,
             cwd=here,
             env=os.environ
-            | {"DATABASE_URL": database_url, "PENSTOCK_HOME": str(tmp_path), "PYTHONPATH": str(CHECKOUT)},
+            | {"DATABASE_URL": database_url, "PENSTOCK_HOME": str(tmp_path), "PYTHONPATH": str(CHECKOUT)}
+            | {"TERM": "xterm-256color"},
         )
         started.append(process)
         return process
@@ -254,3 +281,20 @@ def test_a_reader_that_leaves_is_no_fault(start: Callable[..., subprocess.Popen[
         process.wait(SOON)
         assert process.stderr is not None
         assert (process.returncode, process.stderr.read()) == (Exit.BROKEN_PIPE, ""), job_id
+
+
+def test_a_terminal_shows_the_progress_outside_of_its_window(
+    start: Callable[..., subprocess.Popen[str]], job_id: UUID
+) -> None:
+    """On a tab or in the taskbar; it is gone after Ctrl-C (R60)."""
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
+        process = start("status", str(job_id), "--follow", terminal=theirs)
+        os.close(theirs)
+        seen = b""
+        while b"\x1b]9;4;1;0\x1b\\" not in seen:
+            seen += terminal.read(1_000)
+        process.send_signal(signal.SIGINT)
+        while b"\x1b]9;4;0;0\x1b\\" not in seen:
+            seen += terminal.read(1_000)
+        assert process.wait(SOON) == Exit.INTERRUPTED

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ops.cli.exits import Exit
-from ops.cli.records import Migrations, Workers
+from ops.cli.records import Migrations, NotifyTest, Workers
 from ops.doctor import Diagnosis, Verdict
 from pipeline import jobs
 from tests.commanding import Terminal, error_in, make_shop, open_terminal
+from tests.receiver import SECRET, Receiver, receiving
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -131,3 +132,29 @@ def test_a_fault_of_our_own_is_one_line_and_its_traceback_on_demand(
     assert "Traceback" not in quiet.output
     monkeypatch.setenv("PENSTOCK_LOG_LEVEL", "debug")
     assert "Traceback" in run("workers", code=Exit.INTERNAL).stderr
+
+
+def test_a_test_message_says_who_took_it(run: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each service has its line and its record; one that did not take it makes a code (R63)."""
+    up, down = Receiver(), Receiver()
+    run.error("notify", "test", code=Exit.VALIDATION)
+    monkeypatch.setenv("PENSTOCK_NOTIFY_URLS", f"{up.url} {down.url}")
+    with receiving(up):
+        told = NotifyTest.model_validate_json(run("notify", "test", "--json", code=Exit.INTERNAL).stdout)
+        assert [(each.entry, each.service, each.sent) for each in told.services] == [
+            (1, "json", True),
+            (2, "json", False),
+        ]
+        monkeypatch.setenv("PENSTOCK_NOTIFY_URLS", up.url)
+        assert run("notify", "test").stdout == "1  json       sent\n"
+    assert up.titles == ["Penstock: a test"] * 2
+
+
+def test_the_doctor_finds_a_service_that_cannot_be_used(run: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names the entry, never the URL (R63)."""
+    monkeypatch.setenv("PENSTOCK_NOTIFY_URLS", f"desktop2://{SECRET}")
+    diagnosis = Diagnosis.model_validate_json(run("doctor", "--json", code=Exit.INTERNAL).stdout)
+    (found,) = [finding for finding in diagnosis.findings if finding.check == "notify"]
+    assert found.verdict == Verdict.FAILED
+    assert "entry 1 (desktop2)" in found.text
+    assert SECRET not in found.text

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ops.cli.exits import Exit
-from ops.cli.records import JobWithFiles, Removed, Repositories
+from ops.cli.records import JobInFull, Removed, Repositories
 from pipeline.records import SearchResults
 from tests.commanding import Terminal, make_shop, open_terminal
 from tests.driving import Driver
@@ -108,7 +108,19 @@ def test_a_search_that_cannot_be_answered(run: Terminal, arguments: tuple[str, .
 def test_skipped_files_are_shown_with_their_reasons(run: Terminal, root: Path, engine: Engine) -> None:
     """`--files` adds them to the page and to the record (R15)."""
     Driver(engine).index(root)
-    record = JobWithFiles.model_validate_json(run("status", "last", "--files", "5", "--json").stdout)
-    assert [(file.path, file.outcome) for file in record.files] == [("blob.py", "skipped")]
-    assert f"skipped  blob.py: {record.files[0].reason}" in run("status", "last", "--files", "5").stdout
+    record = JobInFull.model_validate_json(run("status", "last", "--files", "5", "--json").stdout)
+    (file,) = record.files or ()
+    assert (file.path, file.outcome, record.events) == ("blob.py", "skipped", None)
+    assert f"skipped  blob.py: {file.reason}" in run("status", "last", "--files", "5").stdout
     assert "blob.py" not in run("status", "last").stdout
+
+
+def test_what_happened_to_a_job_is_shown(run: Terminal, root: Path, engine: Engine) -> None:
+    """`--events` adds each event to the page and to the record, oldest first (R60, R64)."""
+    Driver(engine).index(root)
+    record = JobInFull.model_validate_json(run("status", "last", "--events", "--json").stdout)
+    told = [event.type for event in record.events or ()]
+    assert (told[0], told[-1], record.files) == ("submitted", "completed", None)
+    shown = run("status", "last", "--events").stdout
+    assert all(f"  {kind}" in shown for kind in told)
+    assert "  submitted" not in run("status", "last").stdout

@@ -150,7 +150,7 @@ def test_a_page_out_of_bounds_is_refused(driver: Driver, limit: int, offset: int
 
 
 def test_every_step_of_a_jobs_life_is_an_event(driver: Driver, root: Path) -> None:
-    """Submitted, started, paused, resumed, started, completed: one immutable row each (R64)."""
+    """Submitted, started, paused, resumed, started, two milestones, completed: one immutable row each (R64)."""
     job_id = submit(driver, root).job_id
     driver.step(Stage.SCAN)
     jobs.pause(driver.office, job_id)
@@ -158,7 +158,7 @@ def test_every_step_of_a_jobs_life_is_an_event(driver: Driver, root: Path) -> No
     driver.drain()
     with driver.engine.connect() as connection:
         told = [event.type for event in events.of_job(connection, job_id)]
-    assert told == ["submitted", "started", "paused", "resumed", "started", "completed"]
+    assert told == ["submitted", "started", "paused", "resumed", "started", "milestone", "milestone", "completed"]
 
 
 def test_a_repository_can_be_removed_unless_it_is_worked_on(driver: Driver, root: Path) -> None:

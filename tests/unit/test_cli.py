@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -21,9 +22,10 @@ from ops.cli import app
 from ops.cli.exits import OF_STATUS, Exit
 from ops.cli.index import absolute
 from ops.cli.jobs import parse_status
-from ops.cli.output import Screen, ago, clean, duration
-from ops.cli.views import Bars, Lines
+from ops.cli.output import Screen, ago, clean
+from ops.cli.views import Bars, Lines, understands_taskbar
 from pipeline import errors
+from pipeline.describing import duration
 from pipeline.errors import PenstockError, ValidationError
 from pipeline.records import Job, StageProgress
 from pipeline.states import TERMINAL, JobStatus, Stage
@@ -102,6 +104,34 @@ def test_every_command_and_option_explains_itself() -> None:
     for name, command in COMMANDS.items():
         assert command.help, name
         assert all(getattr(parameter, "help", None) for parameter in command.params), name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_ends_with_examples_that_work(name: str) -> None:
+    """Each example is a line of this command that parses, each other command it names is there (R60)."""
+    told = COMMANDS[name].epilog or ""
+    examples = re.findall(r"^  (penstock .+)$", told, re.MULTILINE)
+    assert examples
+    for example in examples:
+        _, *words = shlex.split(example)
+        assert " ".join(words).startswith(name)
+        COMMANDS[name].make_context(name, words[len(name.split()) :])
+    others = told.partition("See also: ")[2].split(", ")
+    assert {other.removeprefix("penstock ") for other in others} <= COMMANDS.keys() - {name}
+    codes = re.findall(r"(\d+) ", told.partition("Exit codes: ")[2].partition("\n")[0])
+    assert {Exit.OK, Exit.VALIDATION} <= {Exit(int(code)) for code in codes}
+
+
+def test_the_overview_has_the_parts_of_the_manual() -> None:
+    """Each command stands under the heading that it has in docs/cli.md (R60)."""
+    for part, section in re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", MANUAL, re.MULTILINE | re.DOTALL):
+        named = dict.fromkeys(re.findall(r"^### `penstock (\w+)", section, re.MULTILINE))
+        assert {name for name in named if panel_of(name) != part} == set()
+
+
+def panel_of(name: str) -> str | None:
+    """Return the part of the overview that a command, or a group of them, is in."""
+    return getattr(commands_of(get_command(app))[name], "rich_help_panel", None)
 
 
 def test_errors_end_with_a_named_code() -> None:
@@ -194,7 +224,7 @@ def test_nothing_that_steers_a_terminal_is_printed() -> None:
 
 
 def test_lines_are_few() -> None:
-    """News come at most every two seconds; states and milestones at once (R60)."""
+    """News come at most every two seconds, milestones at once; that it rests is told by its events (R60)."""
     written: list[str] = []
     news = ((0.0, 1, "a"), (1.0, 2, "b"), (1.5, 26, "c"), (3.0, 27, "c"), (4.0, 28, "d"), (9.0, 28, "d"))
     now = 0.0
@@ -202,7 +232,7 @@ def test_lines_are_few() -> None:
     for now, percent, message in news:  # noqa: B007 - the clock reads it
         lines.show(job(progress_percentage=percent, progress_message=message))
     lines.show(job(JobStatus.BLOCKED, progress_percentage=28, progress_message="Waiting: the server is away"))
-    assert [line.split("%")[1].strip() for line in written] == ["a", "c", "d", "Waiting: the server is away"]
+    assert [line.split("%")[1].strip() for line in written] == ["a", "c", "d"]
 
 
 def test_bars_show_every_stage_and_the_words() -> None:
@@ -218,3 +248,18 @@ def test_bars_show_every_stage_and_the_words() -> None:
     assert "5/10 files" in shown
     assert "about 1 min 15 s left" in shown
     assert "Chunking files: 5/10" in shown
+
+
+@pytest.mark.parametrize(
+    ("environment", "understands"),
+    [
+        ({"TERM": "xterm-256color"}, True),
+        ({"TERM": "linux"}, False),
+        ({}, False),
+        ({"TERM": "xterm", "TERM_PROGRAM": "iTerm.app", "TERM_PROGRAM_VERSION": "3.5.14"}, False),
+        ({"TERM": "xterm", "TERM_PROGRAM": "iTerm.app", "TERM_PROGRAM_VERSION": "3.6.6"}, True),
+    ],
+)
+def test_progress_is_sent_to_terminals_that_take_it_as_such(environment: dict[str, str], *, understands: bool) -> None:
+    """Others would print it, or show each step as a notification (R60)."""
+    assert understands_taskbar(environment) is understands

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from pydantic import SecretStr
 
 from ops.settings import Settings, default_home
 from pipeline.errors import ValidationError
@@ -37,6 +38,14 @@ OTHER_VALUES: Final[dict[str, tuple[str, object]]] = {
     "PENSTOCK_BATCH_TIMEOUT_SECONDS": ("2.5", 2.5),
     "PENSTOCK_WORKER_MEMORY_MB": ("0", 0),
     "PENSTOCK_IDLE_SECONDS": ("5", 5.0),
+    "PENSTOCK_SERVE_HOST": ("::1", "::1"),
+    "PENSTOCK_SERVE_PORT": ("0", 0),
+    "PENSTOCK_SERVE_NAMES": ("code.example, penstock.lan", ("code.example", "penstock.lan")),
+    "PENSTOCK_SERVE_TOKEN": ("a token of this test", SecretStr("a token of this test")),
+    "PENSTOCK_NOTIFY_URLS": ("json://a?to=b,c, desktop", (SecretStr("json://a?to=b,c"), SecretStr("desktop"))),
+    "PENSTOCK_NOTIFY_EVENTS": ("failed, completed", ("failed", "completed")),
+    "PENSTOCK_NOTIFY_INTERVAL_SECONDS": ("0", 0.0),
+    "PENSTOCK_NOTIFY_MIN_SECONDS": ("2.5", 2.5),
     "PENSTOCK_LOG_LEVEL": ("debug", "DEBUG"),
     "PENSTOCK_LOG_FORMAT": ("json", "json"),
 }

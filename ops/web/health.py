@@ -1,0 +1,55 @@
+"""Whether this process lives, and whether it can answer: for whoever restarts it or sends it requests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from anyio import to_thread
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from ops import database
+from ops.cluster import Cluster
+from pipeline.errors import DatabaseError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import BaseRoute
+
+    from ops.settings import Settings
+
+PATHS: Final = frozenset({"/healthz", "/readyz"})
+
+
+def routes(settings: Settings) -> Sequence[BaseRoute]:
+    """Return the two questions, which need no token."""
+
+    async def ready(_request: Request) -> Response:
+        reason = await to_thread.run_sync(unready, settings, abandon_on_cancel=True)
+        return JSONResponse({"status": "unready", "reason": reason} if reason else {"status": "ready"}, _status(reason))
+
+    return (Route("/healthz", alive), Route("/readyz", ready))
+
+
+async def alive(_request: Request) -> Response:
+    """Answer, which is all that this is about."""
+    return JSONResponse({"status": "alive"})
+
+
+def unready(settings: Settings) -> str | None:
+    """Return what keeps this process from answering, None when nothing does; nothing is started for the question."""
+    url = settings.database_url or Cluster(settings.penstock_home.resolve()).url
+    try:
+        state = database.status(url)
+    except DatabaseError as error:
+        return str(error)
+    if state.current == state.head:
+        return None
+    return f"the database is at revision {state.current}, not {state.head}; run `penstock db upgrade`"
+
+
+def _status(reason: str | None) -> int:
+    return 503 if reason else 200

@@ -1,0 +1,103 @@
+// The search: filters, results with coloured code, and links into the editor.
+
+import { get, query as asQuery } from "./api.js";
+import { announce, arrange, el, say } from "./dom.js";
+import { EDITORS, choose, editor, opens } from "./editors.js";
+import { codeLines, queryPattern } from "./highlight.js";
+import { percent, plural } from "./words.js";
+
+const PAGE = 10;
+const SHOWN = 16;
+const KINDS = "function class method interface struct enum type variable module section table text".split(" ");
+const LANGUAGES = "bash c cpp csharp css go html java javascript json kotlin lua markdown php python ruby rust scala sql swift toml tsx typescript yaml".split(" ");
+const FILTERS = ["repo", "language", "kind", "path"];
+
+/** The view of a search; what is asked stands in the address, after the #, where no server and no log sees it. */
+export function searchView({ parameters, say: tell }) {
+  const asked = Object.fromEntries(["query", ...FILTERS].map((name) => [name, parameters.get(name) ?? ""]));
+  const results = el("div.results", { role: "list", "aria-label": "Results" });
+  const note = el("p.note", { role: "status" });
+  const more = el("button.more", { type: "button", hidden: true }, "Show more");
+  const node = el("section.search", {}, el("h1", { tabindex: -1 }, asked.query ? "Results" : "Search"), filterForm(asked), note, results, more);
+  const abort = new AbortController();
+  const pattern = queryPattern(asked.query);
+  let shown = 0;
+
+  const load = async () => {
+    more.disabled = true;
+    try {
+      const found = await get("/api/search", { ...asked, limit: PAGE, offset: shown }, abort.signal);
+      shown += found.results.length;
+      results.append(...found.results.map((hit) => card(hit, pattern)));
+      say(note, noteOf(found, shown));
+      more.hidden = found.results.length < PAGE;
+      if (shown === found.results.length) announce(shown ? plural(shown, "result") : "Nothing was found");
+    } catch (error) {
+      if (error.name !== "AbortError") { say(note, error.message); note.dataset.fault = "true"; tell(""); }
+    }
+    more.disabled = false;
+  };
+  more.addEventListener("click", load);
+  if (asked.query) { say(note, "Searching …"); load(); } else arrange(results, [hint()]);
+  return { title: asked.query ? `${asked.query} · search` : "Search", node, close: () => abort.abort() };
+}
+
+function hint() {
+  return el("div.empty", {}, el("h2", {}, "Ask in your own words, or in code"),
+    el("ul", {}, ["where are retries limited", "give back the message of a worker that died", "parse_config"].map((text) =>
+      el("li", {}, el("a", { href: `#/search?${asQuery({ query: text })}` }, text)))),
+    el("p", {}, "Works while a job runs, on what is written already. Press ", el("kbd", {}, "/"), " anywhere to begin."));
+}
+
+function noteOf(found, shown) {
+  if (!shown) return "Nothing was found; try other words, or fewer filters.";
+  const partial = found.index_state === "complete" ? "" : `The index is ${found.index_state}: ${percent(Math.round(1000 * found.coverage) / 10)} of the known files can be found. `;
+  return partial + (found.note ?? "");
+}
+
+/** The filters; a change searches anew. */
+function filterForm(asked) {
+  const repository = el("select", { name: "repo" }, el("option", { value: "" }, "all"));
+  const input = (name, list, placeholder) => el("input", { name, list, placeholder, value: asked[name], autocomplete: "off", spellcheck: "false" });
+  const field = (label, control) => el("label", {}, el("span", {}, label), control);
+  const editors = el("select", { name: "editor", onchange: (event) => { choose(event.target.value); go(form, asked); } },
+    Object.entries(EDITORS).map(([key, [name]]) => el("option", { value: key, selected: key === editor() }, name)));
+  const form = el("form.filters", { "aria-label": "Filters", onsubmit: (event) => { event.preventDefault(); go(form, asked); }, onchange: (event) => FILTERS.includes(event.target.name) && go(form, asked) },
+    field("Repository", repository), field("Language", input("language", "languages", "any")), field("Kind", input("kind", "kinds", "any")),
+    field("Path", input("path", null, "src/**")), field("Open in", editors), choices("languages", LANGUAGES), choices("kinds", KINDS), el("button.unseen", { type: "submit", tabindex: -1 }, "Search"));
+  get("/api/repositories").then(({ repositories }) => {
+    const roots = [...new Set([...repositories.map((one) => one.root_path), asked.repo].filter(Boolean))];
+    repository.append(...roots.map((root) => el("option", { value: root, selected: root === asked.repo }, root)));
+  }).catch(() => {});
+  return form;
+}
+
+const choices = (id, values) => el("datalist", { id }, values.map((value) => el("option", { value })));
+
+function go(form, asked) {
+  const data = new FormData(form);
+  const next = Object.fromEntries(FILTERS.map((name) => [name, (data.get(name) ?? asked[name]).trim()]));
+  const address = `#/search?${asQuery({ query: asked.query, ...next })}`;
+  if (location.hash === address) window.dispatchEvent(new HashChangeEvent("hashchange"));
+  else location.hash = address;
+}
+
+/** One result. */
+function card(hit, pattern) {
+  const place = `${hit.path}:${hit.start_line}`;
+  const address = opens(hit);
+  const title = address ? el("a.place", { href: address, title: `Open in ${EDITORS[editor()][0]}` }, place) : el("span.place", {}, place);
+  const copy = el("button.quiet", { type: "button", "aria-label": `Copy ${place}`, onclick: () => copied(copy, `${hit.repository}/${place}`) }, "Copy");
+  const facts = [hit.symbol && el("span.symbol", {}, hit.symbol), el("span", {}, hit.kind), el("span", {}, hit.language), el("span", { title: "score" }, hit.score.toFixed(4))];
+  const lines = codeLines(hit.content, hit.language, pattern, hit.start_line);
+  const code = el("code", {}, lines.slice(0, SHOWN));
+  const rest = lines.length > SHOWN ? el("button.rest", { type: "button", onclick: () => { code.append(...lines.slice(SHOWN)); rest.remove(); } }, `${plural(lines.length - SHOWN, "more line")}`) : null;
+  return el("article.hit", { role: "listitem" }, el("header", {}, el("h2", {}, title), el("span.path", { title: hit.repository }, hit.repository), copy),
+    el("p.facts", {}, facts), el("pre", { tabindex: 0, "aria-label": place }, code), rest);
+}
+
+async function copied(button, text) {
+  try { await navigator.clipboard.writeText(text); say(button, "Copied"); } catch { say(button, text); }
+  announce(`copied ${text}`);
+  setTimeout(() => say(button, "Copy"), 2_000);
+}
