@@ -222,6 +222,18 @@ def test_a_folder_that_lost_its_repository_does_not_lead_to_the_one_around_it(tm
         Mirrors(tmp_path).resolve(source, unheeded)
 
 
+def test_a_commit_may_be_deeper_than_any_folder(tmp_path: Path) -> None:
+    """Its paths need not fit on a disk; one too long for the database is a skip (R40, R41)."""
+    root = repository(tmp_path, {"x": "x\n"})
+    blob = git(root, "rev-parse", "HEAD:x").decode().strip()
+    for depth in (900, 1_500):
+        git(root, "update-index", "--add", "--cacheinfo", f"100644,{blob},{'a/' * depth}x")
+    git(root, "commit", "--quiet", "--message", "Dig")
+    listing = list_commit(root, "HEAD", ScanOptions())
+    assert [(len(entry.path), entry.blob_id) for entry in listing.entries] == [(1_801, blob), (1, blob)]
+    assert [skipped.reason for skipped in listing.skipped] == ["path longer than 2,000 bytes"]
+
+
 def test_contents_come_by_their_ids(tmp_path: Path) -> None:
     """Contents of any length and none; one that is missing is a reason to skip its file (R41)."""
     contents = [b"", b"x", b"line\n" * 100_000, b"no newline\0at the end"]
