@@ -17,6 +17,7 @@ from sqlalchemy.exc import DataError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from actors.lease import Hands, LeasedMessage, Lifeline, cleaned
+from actors.metering import Meter
 from pipeline.errors import ValidationError
 from pipeline.store import messages
 
@@ -71,6 +72,7 @@ class LeaseBroker(PostgresBroker):  # type: ignore[misc]  # dramatiq-pg is not t
 
     Build it in the process that uses it, after any fork. `stages` are the queues that go first, in this order; at most
     `threads` messages are held at a time. `replaces` is the pid of a dead worker process whose place this one takes.
+    What `meter` counts is told with the process's heartbeats.
     Nothing is read or written before the first use.
     """
 
@@ -85,6 +87,7 @@ class LeaseBroker(PostgresBroker):  # type: ignore[misc]  # dramatiq-pg is not t
     ) -> None:
         super().__init__(pool=engine, results=False, middleware=middleware)
         self.hands = Hands(stages, threads)
+        self.meter = Meter()
         self._stages = tuple(stages)
         self._threads = threads
         self._replaces = replaces
@@ -221,7 +224,7 @@ class LeaseBroker(PostgresBroker):  # type: ignore[misc]  # dramatiq-pg is not t
         with self._starting:
             if self._lifeline is None:
                 self._lifeline = Lifeline(
-                    self._engine, self.hands, self._stages, self._threads, replaces=self._replaces
+                    self._engine, self.hands, self.meter, self._stages, self._threads, replaces=self._replaces
                 )
                 self._lifeline.start()
             return self._lifeline

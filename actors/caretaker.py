@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from actors import metering
 from pipeline import jobs
 from pipeline.stages import mend
 from pipeline.store import events
@@ -66,6 +67,9 @@ class Caretaker(Thread):
     def _tell(self) -> None:
         """Log what happened to jobs, whoever did it, at least once (R64)."""
         with self._bench.engine.begin() as connection:
-            for event in events.take_untold(connection, MOST_EVENTS):
+            told = events.take_untold(connection, MOST_EVENTS)
+            for event in told:
                 about = {"job_id": str(event.job_id), "repo_path": event.repo_path, "at": event.at.isoformat()}
                 log.info(f"job.{event.type}", **{**event.detail, **about})
+        for event in told:
+            self._broker.meter.add(metering.JOB_EVENTS, label=event.type)

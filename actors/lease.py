@@ -6,6 +6,7 @@ import os
 import re
 import socket
 from collections import deque
+from importlib.metadata import version
 from threading import Condition, Event, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
+    from actors.metering import Meter
     from pipeline.states import Stage
     from pipeline.store.messages import Lease
 
@@ -223,13 +225,20 @@ class Hands:
 class Lifeline(Thread):
     """The service thread of a process, on a connection of its own.
 
-    It hears of new messages, beats, proves by a lock of its session that the process lives, gives back what dead
-    processes held (at once what the process held that it replaces), and runs for caretaker. It connects again after a
-    restart of the server.
+    It hears of new messages, beats and tells what the process counted, proves by a lock of its session that the process
+    lives, gives back what dead processes held (at once what the process held that it replaces), and runs for caretaker.
+    It connects again after a restart of the server.
     """
 
     def __init__(
-        self, engine: Engine, hands: Hands, stages: Sequence[str], threads: int, *, replaces: int | None = None
+        self,
+        engine: Engine,
+        hands: Hands,
+        meter: Meter,
+        stages: Sequence[str],
+        threads: int,
+        *,
+        replaces: int | None = None,
     ) -> None:
         super().__init__(name="lifeline", daemon=True)
         self.worker_id = 0
@@ -237,6 +246,7 @@ class Lifeline(Thread):
         self.leading = Event()
         self._engine = engine
         self._hands = hands
+        self._meter = meter
         self._stages = tuple(stages)
         self._threads = threads
         self._replaces = replaces
@@ -274,13 +284,18 @@ class Lifeline(Thread):
             if news := messages.heard(connection, LISTEN_SECONDS):
                 self._hands.hear(news)
                 self._ending.wait(BREATH_SECONDS)
-        workers.leave(connection, self.worker_id)
+        counts = self._meter.news()
+        workers.leave(connection, self.worker_id, counts)
+        self._meter.told(counts)
 
     def _enrol(self, connection: Connection) -> None:
         """Go on under the old id, unless the process was given up for dead meanwhile."""
         host = socket.gethostname()
         if not workers.beat(connection, self.worker_id):
-            self.worker_id = workers.enrol(connection, host, os.getpid(), self._stages, self._threads)
+            self.worker_id = workers.enrol(
+                connection, host, os.getpid(), self._stages, self._threads, version("penstock")
+            )
+            self._meter.start_over()
         workers.prove_life(connection, self.worker_id)
         messages.listen(connection)
         if self._replaces is not None:
@@ -291,8 +306,10 @@ class Lifeline(Thread):
 
     def _beat(self, connection: Connection) -> bool:
         """Do what is due every few seconds; False when the process was given up for dead."""
-        if not workers.beat(connection, self.worker_id):
+        counts = self._meter.news()
+        if not workers.beat(connection, self.worker_id, counts):
             return False
+        self._meter.told(counts)
         workers.reap(connection)
         workers.give_back_strays(connection, self.worker_id, self._hands.held)
         if not self.leading.is_set() and workers.take_lead(connection):

@@ -14,7 +14,8 @@ from dramatiq.middleware import CurrentMessage, TimeLimit
 from dramatiq.middleware.threading import Interrupt
 from dramatiq.middleware.time_limit import TimeLimitExceeded
 
-from actors import watching
+from actors import metering, watching
+from actors.metering import Meter
 from actors.watching import Deadlines, time_limits
 from pipeline.errors import FileAtFault, LeaseLost
 from pipeline.stages import mend
@@ -74,10 +75,14 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The workbench of this process, for its actors; `retire` asks the process to end once its messages are settled."""
+    """The workbench of this process, for its actors; `retire` asks the process to end once its messages are settled.
+
+    What is said of a message is counted in the `meter`, too.
+    """
 
     bench: Workbench
     watch: Watch = field(default_factory=Watch)
+    meter: Meter = field(default_factory=Meter)
     retire: Callable[[], None] = lambda: None
 
     def perform(self, stage: Stage, work: StageFunction, subject: str) -> None:
@@ -94,20 +99,25 @@ class Runtime:
         given_up = mend.give_up_on(self.bench, stage, subject, message)
         if given_up is not None:
             log.warning("batch.mended", action=given_up.action, reason=given_up.reason)
+            self.meter.count_mended(given_up)
             return
-        log.info(f"{stage}.done", **asdict(work(self.bench, subject, message)))
+        report = work(self.bench, subject, message)
+        log.info(f"{stage}.done", **asdict(report))
+        self.meter.count_report(stage, report)
 
     def _guarded(self, stage: Stage, run: Callable[[], None], subject: str, message: LeasedMessage) -> None:
         try:
             run()
         except LeaseLost as error:
             log.warning("lease.lost", reason=str(error))
+            self.meter.add(metering.LEASES_LOST)
         except (Exception, Interrupt) as error:  # noqa: BLE001 - whatever a file does to a parser must not end the job
             self.watch.begin(stage, MENDING_SECONDS)
             told = self._told(stage, error)
             mended = mend.mend(self.bench, stage, subject, message, told)
             say = log.info if mended.action == "dropped" else log.warning
             say("batch.mended", action=mended.action, reason=mended.reason, error_type=type(told).__name__)
+            self.meter.count_mended(mended)
 
     def _told(self, stage: Stage, error: BaseException) -> BaseException:
         """Return an error with words for a user in it, where Dramatiq and Python have none."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor
 
     from ops.settings import Settings
+
+CHATTY: Final = ("dramatiq", "httpx")
+"""Libraries that say at INFO that a thread starts, or a request was made: below a warning none of it is news."""
 
 
 def configure(settings: Settings, stream: TextIO | None = None) -> None:
@@ -37,8 +41,8 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.penstock_log_level)
-    # Dramatiq says at INFO that its threads start and stop; below a warning none of it is news.
-    logging.getLogger("dramatiq").setLevel(max(logging.WARNING, root.level))
+    for library in CHATTY:
+        logging.getLogger(library).setLevel(max(logging.WARNING, root.level))
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -53,9 +57,15 @@ def _sign(_logger: object, _method: str, event: EventDict) -> EventDict:
     return event
 
 
+def _locate(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Name the host, for those who collect the lines of several."""
+    event["host"] = socket.gethostname()
+    return event
+
+
 def _rendered(*, as_json: bool) -> list[Processor]:
     # Tracebacks go without local variables, which hold contents of files and the database's password.
     if as_json:
         trace = ExceptionDictTransformer(show_locals=False)
-        return [structlog.processors.ExceptionRenderer(trace), structlog.processors.JSONRenderer()]
+        return [_locate, structlog.processors.ExceptionRenderer(trace), structlog.processors.JSONRenderer()]
     return [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]

@@ -93,11 +93,11 @@ class Group:
             child.pid = os.fork()
         except OSError as error:
             delay = self._delay(child)
-            log.warning("worker.refused", worker=child.name, reason=str(error), restart_in=delay)
+            log.warning("worker.refused", place=child.name, reason=str(error), restart_in=delay)
             return
         if child.pid == 0:
             become(lambda: child.body(child))
-        log.info("worker.started", worker=child.name, pid=child.pid, replaces=child.replaces)
+        log.info("worker.started", place=child.name, pid=child.pid, replaces=child.replaces)
 
     def _reap(self) -> None:
         for child in self.children:
@@ -107,7 +107,7 @@ class Group:
     def _note_death(self, child: Child, status: int) -> None:
         delay = self._delay(child)
         if not self.ending:
-            log.warning("worker.died", worker=child.name, pid=child.pid, status=status, restart_in=delay)
+            log.warning("worker.died", place=child.name, pid=child.pid, status=status, restart_in=delay)
         if child.deadlines.enrolled:  # else its predecessor's messages may wait to be given back still
             child.replaces = child.pid
         child.pid = 0
@@ -127,7 +127,7 @@ class Group:
         for child in self.children:
             if child.pid and (late := child.deadlines.overdue()):
                 seconds = round(late.seconds, 1)
-                log.error("worker.hung", worker=child.name, pid=child.pid, stage=late.stage, seconds=seconds)
+                log.error("worker.hung", place=child.name, pid=child.pid, stage=late.stage, seconds=seconds)
                 os.kill(child.pid, signal.SIGKILL)
                 child.deadlines.forget()
 

@@ -153,6 +153,7 @@ def equip(
 
     from actors import chunker, embedder, scanner, writer
     from actors.broker import LeaseBroker
+    from actors.metering import MeteredEmbedder
     from actors.runtime import Runtime, Watch
     from actors.watching import time_limits
     from ops.office import embedder_for, mirrors
@@ -161,7 +162,6 @@ def equip(
 
     session = f"penstock {'+'.join(stages)} {uuid4().hex[:12]}"  # of this process alone: the caretaker ends it by name
     engine = connect(url, pool_size=threads + 2, application_name=session)
-    bench = Workbench(engine, settings.limits(), embedder_for(settings), mirrors(settings))
     order = [stage for stage in DRAIN_ORDER if stage in stages]
     interrupter = TimeLimit(interval=min(1_000, round(250 * settings.penstock_batch_timeout_seconds)))
     broker = LeaseBroker(
@@ -171,8 +171,11 @@ def equip(
         replaces=place.replaces,
         middleware=[interrupter, CurrentMessage()],
     )
+    choose = embedder_for(settings)
+    metered = lambda name, model: MeteredEmbedder(choose(name, model), broker.meter)  # noqa: E731 - it says no more
+    bench = Workbench(engine, settings.limits(), metered, mirrors(settings))
     watch = Watch(time_limits(settings.penstock_batch_timeout_seconds), place.deadlines, interrupter)
-    runtime = Runtime(bench, watch, ended.set)
+    runtime = Runtime(bench, watch, broker.meter, ended.set)
     for doorman in (scanner, chunker, embedder, writer):
         doorman.declare(broker, runtime)
     return bench, broker

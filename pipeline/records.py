@@ -235,6 +235,7 @@ class Worker(Record):
     threads: int
     started_at: datetime
     seen_at: datetime
+    version: str
     busy: int
 
 

@@ -35,7 +35,11 @@ COMMENT ON COLUMN penstock.indexing_jobs.milestone IS 'The last quarter that was
 
 UPDATE penstock.indexing_jobs SET milestone = floor(progress_percentage / 25) * 25;
 
-ALTER TABLE penstock.workers ADD COLUMN counts JSONB DEFAULT '{}' NOT NULL;
+ALTER TABLE penstock.workers
+    ADD COLUMN version TEXT DEFAULT '' NOT NULL,
+    ADD COLUMN counts JSONB DEFAULT '{}' NOT NULL;
+
+COMMENT ON COLUMN penstock.workers.version IS 'The Penstock that it runs';
 
 COMMENT ON COLUMN penstock.workers.counts IS 'What it counted since its start';
 
@@ -69,7 +73,7 @@ DROP TABLE penstock.notification_outbox;
 
 DROP TABLE penstock.counters;
 
-ALTER TABLE penstock.workers DROP COLUMN counts;
+ALTER TABLE penstock.workers DROP COLUMN counts, DROP COLUMN version;
 
 ALTER TABLE penstock.indexing_jobs DROP COLUMN revision, DROP COLUMN milestone;
 

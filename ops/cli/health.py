@@ -1,4 +1,4 @@
-"""`penstock doctor`: what is wrong, and what to do about it."""
+"""`penstock doctor` and `metrics`: what is wrong and what to do about it, and what was counted."""
 
 from __future__ import annotations
 
@@ -41,6 +41,20 @@ def _print_diagnosis(diagnosis: Diagnosis) -> None:
     from ops.cli.output import say
 
     for finding in diagnosis.findings:
-        say(f"{MARKS[finding.verdict]}  {finding.check:<11} {finding.text}")
+        say(f"{MARKS[finding.verdict]}  {finding.check:<13} {finding.text}")
         if finding.advice:
-            say(f"      {'':<11} {finding.advice}")
+            say(f"      {'':<13} {finding.advice}")
+
+
+@app.command(epilog="Prometheus scrapes the same from `penstock serve`; docs/metrics.md explains each.")
+def metrics(*, as_json: AsJson = False) -> None:
+    """Print the metrics of all worker processes, in Prometheus's text format."""
+    from ops.cli.desk import opened
+    from ops.cli.output import emit, say
+    from ops.metrics import exposition, samples
+
+    with opened() as desk:
+        if as_json:
+            emit(samples(desk.engine))
+        else:
+            say(exposition(desk.engine).decode().rstrip())

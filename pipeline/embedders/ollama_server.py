@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -33,6 +34,7 @@ SERVER_STATUSES: Final = 500
 TOO_LONG_WORDS: Final = ("context length", "context size", "too large to process")
 MEMORY_WORDS: Final = ("system memory", "out of memory", "cudamalloc failed")
 REASON_LENGTH: Final = 200
+CREDENTIALS: Final = re.compile(r"//[^/]*@")
 
 
 class Why(Enum):
@@ -68,7 +70,7 @@ class OllamaServer:
     """
 
     def __init__(self, host: str, model: str, *, timeout: float, keep_alive: str | None) -> None:
-        self.host: Final = host
+        self.host: Final = CREDENTIALS.sub("//", host)  # as it is told: errors go to logs and to users
         self.model: Final = model
         self.dimension: int | None = None
         self._timeout = timeout

@@ -48,6 +48,7 @@ class ScanReport:
     files_listed: int
     files_due: int
     files_unchanged: int
+    files_skipped: int
     files_removed: int
     seconds: float
 
@@ -125,6 +126,7 @@ class Scan:
             self.totals,
             files_due=self.totals.files_due + self.added.files_due,
             files_unchanged=self.totals.files_unchanged + self.added.files_unchanged,
+            files_skipped=self.totals.files_skipped + self.added.files_skipped,
         )
         self.added, self.results, self.committed_at = Progress(), [], time.monotonic()
 
@@ -154,6 +156,7 @@ def scan(bench: Workbench, subject: str, delivery: Delivery) -> ScanReport:
         files_listed=len(listing.entries) + len(listing.skipped),
         files_due=work.totals.files_due,
         files_unchanged=work.totals.files_unchanged,
+        files_skipped=work.totals.files_skipped,
         files_removed=removed_count,
         seconds=time.monotonic() - started,
     )

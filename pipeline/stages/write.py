@@ -28,6 +28,11 @@ class WriteReport:
     job_id: str
     batch_id: int
     files: int
+    indexed: int
+    unchanged: int
+    skipped: int
+    failed: int
+    bytes: int
     chunks: int
     seconds: float
 
@@ -49,10 +54,22 @@ def write(bench: Workbench, subject: str, delivery: Delivery) -> WriteReport:
         repositories.note_model(connection, batch.repository_id, batch.model_id)
         delivery.complete(connection)
         bench.let_in(connection, batch.job_id, delivery)
+        added = _added(batch, written)
         clock = Clock(Stage.WRITE, time.monotonic() - started)
-        if progress.advance(connection, batch.job_id, _added(batch, written), clock):
+        if progress.advance(connection, batch.job_id, added, clock):
             finish.finish(bench, connection, batch.job_id, delivery)
-    return WriteReport(str(batch.job_id), batch.batch_id, len(batch.files), written, time.monotonic() - started)
+    return WriteReport(
+        job_id=str(batch.job_id),
+        batch_id=batch.batch_id,
+        files=len(batch.files),
+        indexed=added.files_indexed,
+        unchanged=added.files_unchanged,
+        skipped=added.files_skipped,
+        failed=added.files_failed,
+        bytes=added.bytes_indexed,
+        chunks=written,
+        seconds=time.monotonic() - started,
+    )
 
 
 def _added(batch: Batch, written: int) -> Progress:

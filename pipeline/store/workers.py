@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -9,6 +10,7 @@ from sqlalchemy import text
 
 from pipeline.records import Worker
 from pipeline.states import Stage
+from pipeline.store.counts import striking
 from pipeline.store.messages import MAX_DELIVERIES
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from sqlalchemy import Connection
+
+    from pipeline.store.counts import Counts
 
 STALE_SECONDS: Final = 6
 """A worker process without a heartbeat for so long, and without its lock, is dead."""
@@ -28,34 +32,44 @@ LATEST_SECONDS: Final = 60
 
 # Advisory locks of class 'pnst': number 0 is the caretaker's, the others prove that the worker of this id lives.
 ENROL: Final = text("""
-INSERT INTO penstock.workers (id, host, pid, stages, threads, session)
-VALUES (nextval('penstock.worker_ids'), :host, :pid, :stages, :threads, current_setting('application_name'))
+INSERT INTO penstock.workers (id, host, pid, stages, threads, version, session)
+VALUES (nextval('penstock.worker_ids'), :host, :pid, :stages, :threads, :version, current_setting('application_name'))
 RETURNING id
 """)
-REPLACE: Final = text("DELETE FROM penstock.workers WHERE host = :host AND pid = :pid AND id <> :id")
-LEAVE: Final = text("DELETE FROM penstock.workers WHERE id = :id")
+REPLACE: Final = striking("""
+gone AS (DELETE FROM penstock.workers WHERE host = :host AND pid = :pid AND id <> :id RETURNING counts)
+""")
+LEAVE: Final = striking(
+    """
+gone AS (DELETE FROM penstock.workers WHERE id = :id RETURNING coalesce(CAST(:counts AS jsonb), counts) AS counts)
+""",
+    dead=False,
+)
 LOCK: Final = text("SELECT pg_try_advisory_lock(x'706e7374'::integer, :number)")
+# Counts wait for the disk: taken back by a crash of the server, they would look as if all had been counted anew.
 BEAT: Final = text("""
-UPDATE penstock.workers SET seen_at = clock_timestamp() WHERE id = :id
-RETURNING set_config('synchronous_commit', 'off', true)
+UPDATE penstock.workers SET seen_at = clock_timestamp(), counts = coalesce(CAST(:counts AS jsonb), counts)
+WHERE id = :id
+RETURNING CASE WHEN CAST(:counts AS jsonb) IS NULL THEN set_config('synchronous_commit', 'off', true) END
 """)
 
 # After a restart of the server every worker looks dead until it has come back, so the server's own age counts too.
 # A process that hangs, or a host that left the network, loses its sessions with its place: it may hold locks, and stay
 # the caretaker for ever.
-BURY: Final = text("""
-WITH locks AS MATERIALIZED (
+BURY: Final = striking("""
+locks AS MATERIALIZED (
     SELECT objid FROM pg_locks
     WHERE locktype = 'advisory' AND granted AND classid = CAST(x'706e7374'::integer AS oid) AND objsubid = 2
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+), gone AS (
+    DELETE FROM penstock.workers AS dead
+    WHERE greatest(seen_at, pg_postmaster_start_time()) < clock_timestamp() - make_interval(secs => :stale)
+      AND (seen_at < clock_timestamp() - make_interval(secs => :hung)
+           OR NOT EXISTS (SELECT FROM locks WHERE objid = CAST(dead.id AS oid)))
+    RETURNING counts, (
+        SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE application_name = dead.session AND datname = current_database() AND usename = current_user)
 )
-DELETE FROM penstock.workers AS dead
-WHERE greatest(seen_at, pg_postmaster_start_time()) < clock_timestamp() - make_interval(secs => :stale)
-  AND (seen_at < clock_timestamp() - make_interval(secs => :hung)
-       OR NOT EXISTS (SELECT FROM locks WHERE objid = CAST(dead.id AS oid)))
-RETURNING (
-    SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-    WHERE application_name = dead.session AND datname = current_database() AND usename = current_user)
 """)
 
 # Rows that a stage's transaction has locked are passed over: nobody who mends may wait for a process that hangs.
@@ -107,15 +121,15 @@ WHERE greatest(eta, mtime) > clock_timestamp() + make_interval(secs => :latest)
 """)
 
 WORKERS: Final = text("""
-SELECT w.id, w.host, w.pid, w.stages, w.threads, w.started_at, w.seen_at,
+SELECT w.id, w.host, w.pid, w.stages, w.threads, w.started_at, w.seen_at, w.version,
        (SELECT count(*) FROM dramatiq.queue AS q WHERE q.worker = w.id AND q.state = 'consumed') AS busy
 FROM penstock.workers AS w ORDER BY w.id
 """)
 
 
-def enrol(connection: Connection, host: str, pid: int, stages: Sequence[str], threads: int) -> int:
+def enrol(connection: Connection, host: str, pid: int, stages: Sequence[str], threads: int, version: str = "") -> int:
     """Enter a worker process into the list of the living and return its id."""
-    values = {"host": host, "pid": pid, "stages": list(stages), "threads": threads}
+    values = {"host": host, "pid": pid, "stages": list(stages), "threads": threads, "version": version}
     return int(connection.execute(ENROL, values).scalar_one())
 
 
@@ -124,9 +138,9 @@ def replace(connection: Connection, worker_id: int, host: str, pid: int) -> None
     connection.execute(REPLACE, {"id": worker_id, "host": host, "pid": pid})
 
 
-def leave(connection: Connection, worker_id: int) -> None:
+def leave(connection: Connection, worker_id: int, counts: Counts | None = None) -> None:
     """Strike a worker process from the list; what it still holds is given back by the next one that looks."""
-    connection.execute(LEAVE, {"id": worker_id})
+    connection.execute(LEAVE, {"id": worker_id, "counts": _json(counts)})
 
 
 def prove_life(connection: Connection, worker_id: int) -> None:
@@ -139,9 +153,13 @@ def take_lead(connection: Connection) -> bool:
     return bool(connection.scalar(LOCK, {"number": 0}))
 
 
-def beat(connection: Connection, worker_id: int) -> bool:
-    """Refresh the heartbeat; False when the process was given up for dead meanwhile."""
-    return len(connection.execute(BEAT, {"id": worker_id}).all()) == 1
+def beat(connection: Connection, worker_id: int, counts: Counts | None = None) -> bool:
+    """Refresh the heartbeat, and what the process counted, if that is new; False when it was given up for dead."""
+    return len(connection.execute(BEAT, {"id": worker_id, "counts": _json(counts)}).all()) == 1
+
+
+def _json(counts: Counts | None) -> str | None:
+    return None if counts is None else json.dumps(dict(counts))
 
 
 def reap(connection: Connection) -> int:
@@ -191,7 +209,8 @@ def listed(connection: Connection) -> tuple[Worker, ...]:
             threads=threads,
             started_at=started,
             seen_at=seen,
+            version=version,
             busy=busy,
         )
-        for identity, host, pid, stages, threads, started, seen, busy in rows
+        for identity, host, pid, stages, threads, started, seen, version, busy in rows
     )

@@ -24,6 +24,7 @@ workers = Table(
         server_default=text("''"),
         comment="The application name of all its connections",
     ),
+    Column("version", Text, nullable=False, server_default=text("''"), comment="The Penstock that it runs"),
     Column("counts", JSONB, nullable=False, server_default=text("'{}'"), comment="What it counted since its start"),
 )
 

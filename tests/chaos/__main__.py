@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final
 
 from tests.chaos.injector import left_out
 from tests.chaos.janitor import cleared
 from tests.chaos.kinds import KINDS, named
 from tests.chaos.report import Report
 from tests.chaos.run import Run, users
+from tests.chaos.waiting import end_by_signals
 from tests.chaos.world import world
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from collections.abc import Sequence
+
+    from tests.chaos.kinds import Kind
+
+INTERRUPTED: Final = 130
 
 
 def main() -> int:
@@ -34,8 +38,15 @@ def main() -> int:
         kinds = named(options.faults)
     except LookupError as error:
         parser.error(str(error))
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+    end_by_signals()
+    try:
+        return _break_things(options, kinds)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _break_things(options: argparse.Namespace, kinds: Sequence[Kind]) -> int:
+    """Run in a folder that is cleared at the end; returns the exit code."""
     folder = Path(tempfile.mkdtemp(prefix="penstock-chaos-"))
     folder.chmod(0o755)  # the server of root runs under another account
     report = Report(options.seed)
@@ -45,10 +56,6 @@ def main() -> int:
         summary = run.summary()
     report.say("summary", **summary, **({"kept": folder} if options.keep else {}))
     return 1 if report.violations else 0
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

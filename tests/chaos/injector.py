@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 import psutil
 import psycopg
 
+from tests.chaos.waiting import heed
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -53,6 +55,7 @@ class Injector:
 
     def _rest(self, until: float) -> None:
         while (now := time.monotonic()) < until:
+            heed()
             self._mend({on: (due, stack) for on, (due, stack) in self._lasting.items() if due <= now})
             time.sleep(max(0.0, min(TICK, until - now)))
 

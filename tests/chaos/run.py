@@ -20,7 +20,7 @@ from tests.chaos.injector import Injector
 from tests.chaos.recovery import PROMISED_SECONDS, Watch
 from tests.chaos.trees import Tree
 from tests.chaos.users import User, settle
-from tests.chaos.waiting import soon
+from tests.chaos.waiting import heed, soon
 from tests.chaos.world import MODEL
 
 if TYPE_CHECKING:
@@ -113,8 +113,8 @@ class Run:
         finally:
             for user in self.users:
                 user.resting.set()
+            soon(lambda: not any(thread.is_alive() for thread in threads), JOIN_SECONDS)
             for user, thread in zip(self.users, threads, strict=True):
-                thread.join(JOIN_SECONDS)
                 if thread.is_alive():
                     self.report.violate(f"the user of {user.root} got no answer within {JOIN_SECONDS:g} s")
 
@@ -124,6 +124,7 @@ class Run:
         deadline = time.monotonic() + SETTLE_SECONDS
         while waiting and not self.stalls and time.monotonic() < deadline:
             waiting = [user for user in waiting if not _settled(user)]
+            heed()
             time.sleep(SETTLE_TICK)
         self.stuck = bool(self.stalls or waiting)
         if self.stuck:

@@ -96,6 +96,8 @@ def test_a_job_tells_what_happened_and_which_files_were_passed_over(site: Client
     Driver(engine).drain()
     detail = JobInFull.model_validate_json(site.get(f"/api/jobs/{job.job_id}").body)
     assert Job(**{name: getattr(detail, name) for name in Job.model_fields}) == jobs.status(engine, job.job_id)
+    assert detail.files is not None
+    assert detail.events is not None
     assert [(file.path, file.reason) for file in detail.files] == [("blob.py", "binary")]
     assert [event.type for event in detail.events] == ["submitted", "started", "completed"]
     assert detail.events[0].detail == {"repo_path": str(root)}

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import socket
 from typing import TYPE_CHECKING, Literal
 
 import pytest
@@ -23,12 +24,12 @@ Format = Literal["auto", "json", "console"]
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
     """Give the other tests their logging back."""
-    root, dramatiq = logging.getLogger(), logging.getLogger("dramatiq")
-    handlers, levels = root.handlers[:], (root.level, dramatiq.level)
+    root = logging.getLogger()
+    handlers, levels = root.handlers[:], {name: logging.getLogger(name).level for name in ("", *logs.CHATTY)}
     yield
     root.handlers[:] = handlers
-    root.setLevel(levels[0])
-    dramatiq.setLevel(levels[1])
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
     structlog.reset_defaults()
 
 
@@ -47,15 +48,16 @@ def test_a_line_is_one_json_object_with_its_context(log_format: Format) -> None:
         structlog.get_logger("test").info("chunk.done", files=3)
     line = json.loads(stream.getvalue())
     assert line.pop("timestamp")[-1] == "Z"
-    assert line.pop("worker") == os.getpid()
+    assert (line.pop("worker"), line.pop("host")) == (os.getpid(), socket.gethostname())
     assert line == {"event": "chunk.done", "level": "info", "stage": "chunk", "files": 3}
 
 
 def test_libraries_speak_the_same_format() -> None:
-    """What a library says through `logging` is JSON, too; Dramatiq is heard from a warning on (R65)."""
+    """What a library says through `logging` is JSON, too; the chatty ones are heard from a warning on (R65)."""
     stream = configured()
     logging.getLogger("sqlalchemy.pool").warning("the pool of %s is full", "4", extra={"size": 4})
     logging.getLogger("dramatiq.worker").info("a thread started")
+    logging.getLogger("httpx").info("a request was made")
     logging.getLogger("dramatiq.worker").warning("a thread died")
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [line["event"] for line in lines] == ["the pool of 4 is full", "a thread died"]

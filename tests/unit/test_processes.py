@@ -180,7 +180,7 @@ def test_a_child_that_hangs_is_killed_and_replaced(
     line = json.loads("{" + says(process, "{"))
     while line["event"] != "worker.hung":
         line = json.loads("{" + says(process, "{"))
-    assert (line["worker"], line["pid"], line["stage"]) == ("clerk", hung, "chunk")
+    assert (line["place"], line["pid"], line["stage"]) == ("clerk", hung, "chunk")
     assert line["seconds"] >= 0.3
     assert int(says(process, "clerk")) != hung
     eventually(lambda: not alive(hung), patience=20)
