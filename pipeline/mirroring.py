@@ -40,7 +40,19 @@ FETCH: Final = (
     *("-c", "transfer.unpackLimit=1"),  # a pack is there as a whole or not at all
     *("-c", "gc.auto=0", "-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=60"),
     *("fetch", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--no-progress", "--force"),
+    *("--no-prune", "--no-auto-maintenance"),
 )
+INIT: Final = (
+    *(
+        "-c",
+        "init.defaultRefFormat=files",
+        "-c",
+        "init.defaultObjectFormat=sha1",
+    ),  # whatever the account's settings say
+    *("init", "--bare", "--quiet", "--template=", "."),
+)
+OWN_VARIABLES: Final = ("GIT_SSL_", "GIT_HTTP_", "GIT_CONFIG_COUNT", "GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_")
+"""How variables begin by which an operator tells git about proxies, certificates and credentials."""
 TIDY: Final = ("-c", "gc.autoDetach=false", "-c", "gc.packRefs=false", "gc", "--auto", "--quiet")
 SSH: Final = "{ssh} -o BatchMode=yes -o ConnectTimeout=20 -o ServerAliveInterval=15"
 NO_GIT: Final = "git is not installed where the workers run: install it, or index a folder"
@@ -212,7 +224,7 @@ class _Mirror:
             shutil.rmtree(self.folder)
         self.folder.mkdir(mode=0o700, exist_ok=True)
         self.folder.touch()
-        self._run("init", "--bare", "--quiet", "--template=", ".")
+        self._run(*INIT)
 
     def _clear(self) -> None:
         for pattern in LEFT_BEHIND:
@@ -271,8 +283,12 @@ class _Mirror:
     def _environment(self) -> dict[str, str]:
         scheme = self.url.partition("://")[0] if "://" in self.url else "ssh"
         ssh = SSH.format(ssh=os.environ.get("GIT_SSH_COMMAND") or "ssh")
-        own = git.environment(protocols=PROTOCOLS[scheme])
-        return own | {"GIT_ASKPASS": "", "GIT_SSH_COMMAND": ssh, "GIT_DIR": "."}
+        own = {name: value for name, value in os.environ.items() if name.startswith(OWN_VARIABLES)}
+        return (
+            git.environment(protocols=PROTOCOLS[scheme])
+            | own
+            | {"GIT_ASKPASS": "", "GIT_SSH_COMMAND": ssh, "GIT_DIR": "."}
+        )
 
 
 def _size(file: Path) -> int:

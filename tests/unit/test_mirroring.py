@@ -188,6 +188,31 @@ def test_gits_own_credentials_are_used(
     assert not [file for file in mirror.rglob("*") if file.is_file() and b"hunter2" in file.read_bytes()]
 
 
+def test_the_settings_of_the_account_do_not_harm_a_mirror(
+    mirrors: Mirrors, served: GitServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hooks, templates, pruning, other formats and maintenance of the user's own do not apply to it (R33)."""
+    hook = write(tmp_path, {"hooks/reference-transaction": f"#!/bin/sh\ntouch {tmp_path}/ran\n"}) / "hooks"
+    (hook / "reference-transaction").chmod(0o755)
+    settings = write(tmp_path, {"gitconfig": "[fetch]\n\tprune = true\n\tpruneTags = true\n"}) / "gitconfig"
+    for name, value in {
+        "core.hooksPath": hook,
+        "init.templateDir": tmp_path,
+        "init.defaultRefFormat": "reftable",
+        "init.defaultObjectFormat": "sha256",
+        "maintenance.strategy": "incremental",
+        "core.askPass": "/bin/false",
+    }.items():
+        git(tmp_path, "config", "--file", str(settings), name, str(value))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
+    first = mirrors.resolve(app(served), unheeded)
+    commit(write(served.folder / "app.git", {"a.py": "x = 2\n"}))
+    assert mirrors.resolve(app(served), unheeded) != first
+    served.status = 500
+    assert mirrors.holding(app(served), first, unheeded)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_ssh_is_never_asked_questions(
     mirrors: Mirrors, served: GitServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
