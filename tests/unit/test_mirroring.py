@@ -209,7 +209,7 @@ def test_the_settings_of_the_account_do_not_harm_a_mirror(
     commit(write(served.folder / "app.git", {"a.py": "x = 2\n"}))
     assert mirrors.resolve(app(served), unheeded) != first
     served.status = 500
-    assert mirrors.holding(app(served), first, unheeded)
+    assert mirrors.holding(app(served), first, unheeded).is_dir()
     assert not (tmp_path / "ran").exists()
 
 
