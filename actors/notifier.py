@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
+from actors.metering import NOTIFICATIONS
 from pipeline.notifying import Throttle, body, title
 from pipeline.stages import mend
 from pipeline.store import notifications
@@ -187,6 +188,7 @@ class Notifier(Thread):
                 notifications.mark_served(connection, served, self._digests)
         for delivery in self._delivered:
             self._couriers[delivery.service.position].carried.discard(delivery.notice.event_id)
+            self._broker.meter.add(NOTIFICATIONS, label="failed" if delivery.reason else "sent")
             say(delivery)
         self._delivered.clear()
 
@@ -218,13 +220,13 @@ class Notifier(Thread):
 
 def say(delivery: Delivery) -> None:
     """Log what became of a notification: that it was sent, or why not, the first time that it was not."""
-    context = _context(delivery.service, delivery.notice) | {"seconds": delivery.seconds}
+    context = _context(delivery.service, delivery.notice)
     if delivery.reason is None:
-        log.info("notification.sent", **context)
+        log.info("notification.sent", seconds=delivery.seconds, **context)
     elif delivery.notice.attempts == 0:
-        log.warning("notification.failed", **context, reason=delivery.reason)
+        log.warning("notification.failed", seconds=delivery.seconds, reason=delivery.reason, **context)
     else:
-        log.debug("notification.failed_again", **context, reason=delivery.reason)
+        log.debug("notification.failed_again", seconds=delivery.seconds, reason=delivery.reason, **context)
 
 
 def _context(service: Service, notice: Notice) -> dict[str, object]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ops.settings import Settings
 
-CHATTY: Final = ("dramatiq", "httpx")
+CHATTY: Final = ("alembic", "dramatiq", "httpx")
 """Libraries that say at INFO that a thread starts, or a request was made: below a warning none of it is news."""
 
 

@@ -46,7 +46,15 @@ def _print_diagnosis(diagnosis: Diagnosis) -> None:
             say(f"      {'':<13} {finding.advice}")
 
 
-@app.command(epilog="Prometheus scrapes the same from `penstock serve`; docs/metrics.md explains each.")
+@app.command(
+    rich_help_panel=OPERATING,
+    epilog=epilog(
+        "penstock metrics",
+        "penstock metrics --json",
+        note="Prometheus scrapes the same from /metrics of `penstock serve`; docs/metrics.md explains each.",
+        see="penstock doctor, penstock serve",
+    ),
+)
 def metrics(*, as_json: AsJson = False) -> None:
     """Print the metrics of all worker processes, in Prometheus's text format."""
     from ops.cli.desk import opened

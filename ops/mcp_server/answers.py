@@ -70,7 +70,8 @@ class JobBrief(Record):
     @classmethod
     def of(cls, job: Job, advice: str | None = None) -> Self:
         """Return the short form of a job's record, with what to do next."""
-        return cls(**{name: getattr(job, name) for name in BRIEF}, next_step=advice)
+        known = {name: getattr(job, name) for name in BRIEF}
+        return cls(**known | {"progress_percentage": round(job.progress_percentage, 1), "next_step": advice})
 
 
 class JobAnswer(JobBrief):
@@ -147,7 +148,7 @@ class Hit(Record):
     score: float
     content: str
     cut_after_line: Annotated[
-        int | None, Field(description="content ends with this line; read the rest in the file, up to end_line")
+        int | None, Field(description="content is cut after this line; read on in the file, up to end_line")
     ] = None
     repository: Annotated[str | None, Field(description="Where the answer has none for all")] = None
     project_id: str | None = None

@@ -26,7 +26,7 @@ from pipeline.embedders.choosing import choose
 from pipeline.errors import InvalidPath, RepositoryNotFound
 from pipeline.search import search
 from pipeline.sources import is_url, parse
-from pipeline.states import ACTIVE, JobStatus
+from pipeline.states import ACTIVE, WORKING, JobStatus
 from pipeline.store.jobs import JobFilter
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Desk:
 
     def revive(self) -> None:
         """Bring the local workers when jobs were left by those of an earlier day."""
-        if self.settings.database_url is None and self._newest(ACTIVE):
+        if self.settings.database_url is None and self._newest((JobStatus.PENDING, *WORKING)):
             supervisor.ensure(self.settings)
 
     def start(self, request: JobRequest) -> Started:
@@ -126,8 +126,8 @@ class Desk:
         try:
             found = search(self.engine, self._embedder, replace(request, repo_path=root))
         except RepositoryNotFound as error:
-            raise self._unknown(root or "") from error
-        return _hits(found, budget, self._advice(found, root))
+            raise self._unknown(root or "", request.project_id) from error
+        return _hits(found, budget, self._advice(found, root, request.project_id))
 
     def _embedder(self, name: str, model: str) -> Embedder:
         config = embedder_config(self.settings)
@@ -139,28 +139,33 @@ class Desk:
         absent = self.settings.database_url is not None and not jobs.online(self.engine)
         return NO_WORKER if absent else None
 
-    def _newest(self, statuses: Iterable[JobStatus], root: str | None = None) -> Job | None:
-        wanted = JobFilter(statuses=tuple(statuses), path_prefix=root)
+    def _newest(
+        self, statuses: Iterable[JobStatus], root: str | None = None, project_id: str | None = None
+    ) -> Job | None:
+        wanted = JobFilter(statuses=tuple(statuses), project_id=project_id, path_prefix=root)
         page = jobs.listed(self.engine, wanted, jobs.MAX_PAGE)
         return next((job for job in page.jobs if root is None or job.repo_path == root), None)
 
-    def _unknown(self, root: str) -> RepositoryNotFound:
-        known = {Path(repository.root_path) for repository in jobs.indexed(self.engine)}
-        holder = next((folder for folder in Path(root).parents if folder in known), None)
+    def _unknown(self, root: str, project_id: str | None) -> RepositoryNotFound:
+        """Return the error that says where the repository is indexed, or how to have it indexed."""
+        known = jobs.indexed(self.engine)
+        owners = [repository.project_id for repository in known if repository.root_path == root]
+        if owners:
+            said = f"is not indexed in project {project_id}, but in {', '.join(owners)}: search with that project_id"
+            return RepositoryNotFound(f"{root} {said}")
+        folders = {Path(repository.root_path) for repository in known}
+        holder = next((folder for folder in Path(root).parents if folder in folders), None)
         if holder is None:
-            return RepositoryNotFound(
-                f"{root} is not indexed; call start_indexing_background with repo_path={root!r}, then search again"
-            )
+            said = f"is not indexed; call start_indexing_background with repo_path={root!r}, then search again"
+            return RepositoryNotFound(f"{root} {said}")
         within = f"repo_path={str(holder)!r} and path_glob='{Path(root).relative_to(holder)}/**'"
-        return RepositoryNotFound(
-            f"{root} is not indexed by itself, but lies in {holder}, which is: search with {within}"
-        )
+        return RepositoryNotFound(f"{root} is a part of {holder}, which is indexed: search with {within}")
 
-    def _advice(self, found: SearchResults, root: str | None) -> str | None:
+    def _advice(self, found: SearchResults, root: str | None, project_id: str | None) -> str | None:
         """Return how to have an index that is not complete completed."""
         if found.index_state == "complete" or root is None:
             return None
-        job = self._newest(ACTIVE, root)
+        job = self._newest(ACTIVE, root, project_id)
         if job is None:
             return "The index is not complete: start_indexing_background completes it, and skips what is done."
         return f"Job {job.job_id} is indexing it ({job.progress_percentage:.0f} %). {after(job)}"

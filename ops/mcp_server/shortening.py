@@ -19,11 +19,11 @@ def shares(lengths: Sequence[int], budget: int) -> list[int]:
 
 
 def shorten(text: str, most: int) -> tuple[str, int | None]:
-    """Return the whole lines of `text` that fit into `most` characters, and how many; None when all do.
+    """Return the whole lines of `text` that fit into `most` characters, and how many they are; None when all fit.
 
-    The first line is kept in any case, cut where it must be.
+    Where not even the first line fits, as much of it as does.
     """
     if len(text) <= most:
         return text, None
-    kept = text[: most + 1].rpartition("\n")[0] or text.partition("\n")[0][:most]
-    return kept, kept.count("\n") + 1
+    whole = text[: most + 1].rpartition("\n")[0]
+    return (whole, whole.count("\n") + 1) if whole else (text.partition("\n")[0][:most], 0)

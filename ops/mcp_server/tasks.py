@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from uuid import UUID
 
 from mcp import MCPError
 from mcp.server.extension import Extension, MethodBinding
 from mcp.server.mcpserver import require_client_extension
-from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, CallToolResult, ListToolsResult, RequestParams, TextContent
+from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, CallToolResult, RequestParams, TextContent
 from pydantic import Field
 
 from ops.mcp_server.answers import JobBrief, next_step
@@ -94,13 +93,9 @@ def understands(ctx: ServerRequestContext[Backend, Any]) -> bool:
 async def hide_from_others(ctx: ServerRequestContext[Backend, Any], call_next: CallNext) -> HandlerResult:
     """Leave the task tool out of the list for clients that would only get from it what another tool gives."""
     result = await call_next(ctx)
-    if ctx.method != "tools/list" or understands(ctx):
+    if ctx.method != "tools/list" or understands(ctx) or not isinstance(result, dict):
         return result
-    if isinstance(result, ListToolsResult):
-        return result.model_copy(update={"tools": [tool for tool in result.tools if tool.name != TASK_TOOL.name]})
-    if isinstance(result, dict):
-        return result | {"tools": [tool for tool in result["tools"] if tool["name"] != TASK_TOOL.name]}
-    return result
+    return result | {"tools": [tool for tool in result["tools"] if tool["name"] != TASK_TOOL.name]}
 
 
 async def _get(ctx: ServerRequestContext[Backend, Any], params: TaskParams) -> HandlerResult:
@@ -140,7 +135,7 @@ def _task(job: Job) -> dict[str, Any]:
         "status": ENDS.get(job.status, "working"),
         "statusMessage": job.progress_message,
         "createdAt": job.created_at.isoformat(),
-        "lastUpdatedAt": (job.finished_at or datetime.now(UTC)).isoformat(),
+        "lastUpdatedAt": job.updated_at.isoformat(),
         "ttlMs": None,
         "pollIntervalMs": POLL_MILLISECONDS,
     }

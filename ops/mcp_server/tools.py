@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from functools import partial
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
@@ -75,17 +75,30 @@ async def get_indexing_status(
     """
     deadline = time.monotonic() + wait_seconds
     desk = await backend(ctx).desk()
+
+    async def look() -> Job:
+        return await work(desk.status, job_id)
+
+    if wait_seconds:
+        with backend(ctx).ear.tuned(desk.engine, job_id) as news:
+            job = await watch(look, news, deadline, _reporter(ctx))
+    else:
+        job = await look()
+    return await work(desk.described, job, detail=detail)
+
+
+def _reporter(ctx: Call) -> Callable[[Job], Awaitable[None]]:
+    """Return what tells the client how far a job is, whenever that has grown, as the protocol wants it."""
     told = -1.0
 
-    async def tell(job: Job) -> None:
+    async def report(job: Job) -> None:
         nonlocal told
-        if job.progress_percentage > told:  # the protocol wants progress that grows
-            told = job.progress_percentage
+        percentage = round(job.progress_percentage, 1)
+        if percentage > told:
+            told = percentage
             await ctx.report_progress(told, 100, job.progress_message)
 
-    with backend(ctx).ear.tuned(desk.engine, job_id) as news:
-        job = await watch(partial(work, desk.status, job_id), news, deadline, tell)
-    return await work(desk.described, job, detail=detail)
+    return report
 
 
 async def list_background_jobs(

@@ -19,9 +19,11 @@ import structlog
 from pipeline.errors import ValidationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from pydantic import SecretStr
+    from starlette.routing import BaseRoute
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from ops.settings import Settings
@@ -66,14 +68,14 @@ def serve_stdio(settings: Settings, wire: Wire) -> None:
 
 @dataclass(frozen=True, slots=True)
 class HttpMouth:
-    """The shim as a part of an HTTP server: the app answers at any path; the lifespan must surround its requests."""
+    """The shim as a part of an HTTP server: its routes, and what must surround the requests to them."""
 
-    app: ASGIApp
+    routes: Sequence[BaseRoute]
     lifespan: Callable[[], AbstractAsyncContextManager[None]]
 
 
 def http_mouth(settings: Settings, *, checks_names: bool = False) -> HttpMouth:
-    """Return what a server mounts, as `Route("/mcp", mouth.app)`, behind a guard of its own.
+    """Return what answers at /mcp, for a server that guards it.
 
     With `checks_names` only requests to a loopback name are answered, and of no other web site than of such names.
     """
@@ -82,32 +84,33 @@ def http_mouth(settings: Settings, *, checks_names: bool = False) -> HttpMouth:
     from ops.mcp_server.server import make_shim  # noqa: PLC0415 - as above
 
     shim = make_shim(settings)
-    shim.streamable_http_app(
+    app = shim.streamable_http_app(
+        streamable_http_path=PATH,
         transport_security=TransportSecuritySettings(
             enable_dns_rebinding_protection=checks_names,
             allowed_hosts=[f"{name}:*" for name in LOCAL_NAMES],
             allowed_origins=[f"{scheme}://{name}:*" for scheme in ("http", "https") for name in LOCAL_NAMES],
-        )
+        ),
     )
-    return HttpMouth(shim.session_manager.asgi_app, shim.session_manager.run)
+    return HttpMouth(app.routes, shim.session_manager.run)
 
 
 class Guard:
-    """Lets nobody in without the token, and nobody whom another web site sent."""
+    """Lets nobody in without the token, and nobody whom a web site sent."""
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
+    def __init__(self, app: ASGIApp, token: SecretStr) -> None:
         self._app = app
-        self._expected = f"Bearer {token}".encode()
+        self._expected = f"Bearer {token.get_secret_value()}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it in words."""
         from starlette.responses import PlainTextResponse  # noqa: PLC0415 - as above
 
-        headers = dict(scope["headers"])
+        headers = dict(scope.get("headers", ()))
         answer: ASGIApp = self._app
         if b"origin" in headers:
             answer = PlainTextResponse("requests of web sites are refused here", 403)
-        elif not hmac.compare_digest(headers.get(b"authorization", b""), self._expected):
+        elif scope["type"] == "http" and not hmac.compare_digest(headers.get(b"authorization", b""), self._expected):
             said = "say `Authorization: Bearer …` with the token of PENSTOCK_SERVE_TOKEN"
             answer = PlainTextResponse(said, 401, {"WWW-Authenticate": "Bearer"})
         await answer(scope, receive, send)
@@ -128,17 +131,16 @@ def serve_http(settings: Settings, host: str, port: int) -> None:
     """
     import uvicorn  # noqa: PLC0415 - as above
     from starlette.applications import Starlette  # noqa: PLC0415 - as above
-    from starlette.routing import Route  # noqa: PLC0415 - as above
+    from starlette.middleware import Middleware  # noqa: PLC0415 - as above
 
-    local = is_loopback(host)
-    token = settings.penstock_serve_token
+    local, token = is_loopback(host), settings.penstock_serve_token
     if token is None and not local:
         message = f"{host} can be reached from elsewhere: set PENSTOCK_SERVE_TOKEN, or bind to 127.0.0.1"
         raise ValidationError(message)
     mouth = http_mouth(settings, checks_names=local)
-    guarded = Guard(mouth.app, token.get_secret_value()) if token else mouth.app
+    guard = [Middleware(Guard, token=token)] if token else []
+    app = Starlette(routes=mouth.routes, middleware=guard, lifespan=lambda _: mouth.lifespan())
     listener = _bind(host, port)
-    app = Starlette(routes=[Route(PATH, guarded)], lifespan=lambda _: mouth.lifespan())
     shown = f"[{host}]" if ":" in host else host
     log.info("mcp.listening", url=f"http://{shown}:{listener.getsockname()[1]}{PATH}")
     config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", timeout_graceful_shutdown=GRACE_SECONDS)
@@ -147,8 +149,7 @@ def serve_http(settings: Settings, host: str, port: int) -> None:
 
 def _bind(host: str, port: int) -> socket.socket:
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family)
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         message = f"{host}:{port} cannot be bound ({error.strerror}); choose another --port or --host"
         raise ValidationError(message) from error

@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
+from ops.mcp_server import transports
 from ops.web import answers, api, health, pages
 from ops.web.guard import SAFE, Guard
 from ops.web.hub import GRACE
@@ -45,11 +46,13 @@ class Wing:
 
 def wings(site: Site, door: Door, hub: Hub) -> tuple[Wing, ...]:
     """Return all that is served. A further mouth over HTTP is a further wing: the guard stands before it, too."""
+    mouth = transports.http_mouth(site.settings)
     return (
         Wing(pages.routes(door)),
         Wing(api.routes(site), lambda: opened(site)),
         Wing(hub.routes(), hub.lifespan),
-        Wing(health.routes(site.settings)),
+        Wing(health.routes(site)),
+        Wing(mouth.routes, mouth.lifespan),
     )
 
 
@@ -102,8 +105,8 @@ class Diary:
         async def send_noting(message: Message) -> None:
             if message["type"] == "http.response.start":
                 status, seconds = message["status"], round(time.monotonic() - began, 3)
-                tell = log.info if scope["method"] not in SAFE or status >= FAULT else log.debug
-                tell("web.request", method=scope["method"], path=scope["path"], status=status, seconds=seconds)
+                say = log.info if scope["method"] not in SAFE or status >= FAULT else log.debug
+                say("web.request", method=scope["method"], path=scope["path"], status=status, seconds=seconds)
             await send(message)
 
         await self._app(scope, receive, send_noting)

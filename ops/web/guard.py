@@ -107,7 +107,8 @@ class Door:
             if not sender or (sender != host.lower() and hostname(sender) not in self.names - LOOPBACK):
                 return error_response("FORBIDDEN", f"a request from {origin[:100]!r} may change nothing here", 403)
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/json" and request.url.path != "/login":
+        # A browser asks before it sends anything but a plain POST elsewhere, and is not answered.
+        if request.method == "POST" and kind != "application/json" and request.url.path != "/login":
             text = "send JSON, with the header `Content-Type: application/json`"
             return error_response(ValidationError.code, text, 415)
         return None

@@ -1,14 +1,14 @@
-"""Whether this process lives, and whether it can answer: for whoever restarts it or sends it requests."""
+"""What machines ask: whether this process lives, whether it can answer, and what was counted."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
 from anyio import to_thread
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ops import database
+from ops import database, metrics
 from ops.cluster import Cluster
 from pipeline.errors import DatabaseError
 
@@ -16,22 +16,27 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from starlette.requests import Request
-    from starlette.responses import Response
     from starlette.routing import BaseRoute
 
     from ops.settings import Settings
+    from ops.web.site import Site
 
 PATHS: Final = frozenset({"/healthz", "/readyz"})
 
 
-def routes(settings: Settings) -> Sequence[BaseRoute]:
-    """Return the two questions, which need no token."""
+def routes(site: Site) -> Sequence[BaseRoute]:
+    """Return the two questions about this process, which need no token, and the one about the whole fleet."""
 
     async def ready(_request: Request) -> Response:
-        reason = await to_thread.run_sync(unready, settings, abandon_on_cancel=True)
+        reason = await to_thread.run_sync(unready, site.settings, abandon_on_cancel=True)
         return JSONResponse({"status": "unready", "reason": reason} if reason else {"status": "ready"}, _status(reason))
 
-    return (Route("/healthz", alive), Route("/readyz", ready))
+    async def counted(_request: Request) -> Response:
+        engine = (await to_thread.run_sync(site.office)).engine
+        text = await to_thread.run_sync(metrics.exposition, engine, abandon_on_cancel=True)
+        return Response(text, media_type=metrics.CONTENT_TYPE)
+
+    return (Route("/healthz", alive), Route("/readyz", ready), Route("/metrics", counted))
 
 
 async def alive(_request: Request) -> Response:

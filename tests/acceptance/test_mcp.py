@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -87,7 +88,7 @@ def test_an_agent_goes_from_nothing_to_an_answer(home: Home, tmp_path: Path) -> 
 
 
 def test_a_job_outlives_a_client_and_a_shim_that_are_killed(home: Home, tmp_path: Path) -> None:
-    """kill -9 of the shim while a call waits: the job completes, and a later client finds it (R62, R33)."""
+    """kill -9 of the shim's group while a call waits: the job completes, and a later client finds it (R62, R33)."""
     root = tmp_path / "large"
     generate(root, FILES)
 
@@ -114,7 +115,8 @@ async def _start_and_kill(home: Home, root: Path) -> None:
         await asyncio.to_thread(eventually, lambda: agent.progress)
         for child in psutil.Process().children():
             if "mcp" in child.cmdline():
-                child.kill()
+                assert os.getpgid(child.pid) == child.pid, "the client made it a group, as many do"
+                os.killpg(child.pid, signal.SIGKILL)
 
 
 @dataclass(frozen=True, slots=True)

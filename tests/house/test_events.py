@@ -61,11 +61,14 @@ def happened() -> Events:
     """Return the fields of every event in a job's life that the code records under a literal name."""
     found: Events = defaultdict(set)
     for call in calls("pipeline"):
-        place = {"events.record": 2, "jobs.move": 3, "move": 3, "_control": 3}.get(name_of(call))
+        place = {"events.record": 2, "events.recording": 1, "jobs.move": 3, "move": 3, "_control": 3}.get(name_of(call))
         if place is None or len(call.args) <= place or not isinstance(call.args[place], ast.Constant):
             continue
         names = {keyword.arg for keyword in call.keywords if keyword.arg}
-        kept = names if name_of(call) == "events.record" else names & KEPT_OF_A_MOVE
+        details = [
+            ast.literal_eval(key) for node in call.args if isinstance(node, ast.Dict) for key in node.keys if key
+        ]
+        kept = {*names, *details} if name_of(call).startswith("events.") else names & KEPT_OF_A_MOVE
         found[f"job.{ast.literal_eval(call.args[place])}"] |= kept - OF_JOBS
     return found
 

@@ -189,8 +189,9 @@ def test_a_wait_ends_when_somebody_else_pauses_the_job(
                 ("resume_indexing", {}, "pending"),
                 ("cancel_indexing_background", {"confirm": True}, "cancelled"),
             ):
+                waiter.progress.clear()
                 waiting = asyncio.create_task(waiter.ask("get_indexing_status", job_id=job_id, wait_seconds=45))
-                await until(lambda: _listeners(driver.engine))
+                await until(lambda: waiter.progress)
                 assert (await other.ask(tool, job_id=job_id, **options))["status"] == status
                 async with asyncio.timeout(SOON):
                     assert (await waiting)["status"] == status
@@ -235,9 +236,7 @@ def test_default_answers_are_small_and_details_come_on_request(
     driver.index(tmp_path / "large")
     job = driver.index(make_shop(tmp_path))
     for number in range(12):
-        driver.index(
-            write(tmp_path / f"shop-{number}", {"adding.py": f"def add(a, b):\n    return a + b + {number}\n"})
-        )
+        driver.begin(write(tmp_path / f"shop-{number}", {"adding.py": ""}))
 
     async def conversation() -> None:
         async with connected(shim) as agent:
@@ -251,6 +250,8 @@ def test_default_answers_are_small_and_details_come_on_request(
             assert tokens(page) < 1_300
             assert page.structured_content is not None
             assert (len(page.structured_content["jobs"]), page.structured_content["total_count"]) == (10, 14)
+            queued = await agent.ask("list_background_jobs", status=["queued"], limit=1)
+            assert (queued["jobs"][0]["status"], queued["total_count"]) == ("pending", 12)
             assert tokens(await agent.call("list_repositories")) < 700
             found = await agent.call("search_code", query="load orders by customer", repo_path=str(tmp_path / "large"))
             assert tokens(found) < 3_000
@@ -295,6 +296,8 @@ def test_a_search_of_what_is_not_complete_names_the_job(shim: MCPServer[Any], dr
             await agent.ask("cancel_indexing_background", job_id=job_id, confirm=True)
             answer = await agent.ask("search_code", query="add", repo_path=str(root))
             assert "start_indexing_background completes it" in answer["next_step"]
+            code, words = await agent.refused("search_code", query="add", repo_path=str(root), project_id="other")
+            assert (code, "but in default" in words) == ("REPOSITORY_NOT_FOUND", True)
             (root / "inner").mkdir()
             code, words = await agent.refused("search_code", query="add", repo_path=str(root / "inner"))
             assert (code, f"repo_path='{root}' and path_glob='inner/**'" in words) == ("REPOSITORY_NOT_FOUND", True)

@@ -99,8 +99,11 @@ def test_text_is_covered_at_any_limit(source: str, limit: int) -> None:
         "a: [" + "1, " * 20_000 + "]\n" + "# after\n",
         "\n" * 20_000 + "last",
         "\ufeffx\n" + "'" * 3_000 + "\n'",
+        "".join(
+            f"{{{chr(code)} {{{{{chr(code)}\n" for code in range(0x80, 0x110000, 0x400) if not 0xD800 <= code < 0xE000
+        ),
     ],
-    ids=["deep line", "deep lines", "open", "one long line", "long then short", "blank", "quotes"],
+    ids=["deep line", "deep lines", "open", "one long line", "long then short", "blank", "quotes", "any character"],
 )
 def test_hostile_texts_are_covered(language: str, source: str) -> None:
     """Deep nesting, a line of a megabyte and unclosed quotes neither recurse nor lose text (R42)."""
