@@ -44,7 +44,7 @@ def list_commit(
         ceiling=bytes(repository.parent),
     )
     if listed is None:
-        raise FetchFailed(f"git cannot list commit {commit[:12]} in {repository}: is the repository damaged?")
+        raise FetchFailed(f"git cannot list commit {commit[:12]} in {repository}: is it damaged, or a partial clone?")
     entries = list(_parsed(listed.stdout))
     sieve = _Sieve(_ignore_files(repository, entries), options, heed)
     for entry in entries:

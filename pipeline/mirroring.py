@@ -19,6 +19,7 @@ import tempfile
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -39,7 +40,19 @@ FETCH: Final = (
     *("-c", "transfer.unpackLimit=1"),  # a pack is there as a whole or not at all
     *("-c", "gc.auto=0", "-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=60"),
     *("fetch", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--no-progress", "--force"),
+    *("--no-prune", "--no-auto-maintenance"),
 )
+INIT: Final = (
+    *(
+        "-c",
+        "init.defaultRefFormat=files",
+        "-c",
+        "init.defaultObjectFormat=sha1",
+    ),  # whatever the account's settings say
+    *("init", "--bare", "--quiet", "--template=", "."),
+)
+OWN_VARIABLES: Final = ("GIT_SSL_", "GIT_HTTP_", "GIT_CONFIG_COUNT", "GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_")
+"""How variables begin by which an operator tells git about proxies, certificates and credentials."""
 TIDY: Final = ("-c", "gc.autoDetach=false", "-c", "gc.packRefs=false", "gc", "--auto", "--quiet")
 SSH: Final = "{ssh} -o BatchMode=yes -o ConnectTimeout=20 -o ServerAliveInterval=15"
 NO_GIT: Final = "git is not installed where the workers run: install it, or index a folder"
@@ -174,6 +187,8 @@ class _Mirror:
             if type(error) is FetchFailed:  # nobody knows what is wrong: perhaps the mirror is
                 shutil.rmtree(self.folder, ignore_errors=True)
             raise
+        finally:
+            self._clear()
 
     def keep(self, source: Source) -> str:
         """Note that the commit fetched last is here as a whole, and return its id."""
@@ -203,23 +218,28 @@ class _Mirror:
         self.keep(source)
 
     def _prepare(self) -> None:
-        """Make the repository, or make it fit again after a process that was killed."""
+        """Make the repository, or make it fit again after a process that was killed; one that grew too large anew."""
+        self._clear()
+        if self._bytes() > self.mirrors.most_bytes:
+            shutil.rmtree(self.folder)
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        self.folder.touch()
+        self._run(*INIT)
+
+    def _clear(self) -> None:
         for pattern in LEFT_BEHIND:
             for stale in self.folder.glob(pattern):
                 shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
-        self.folder.mkdir(mode=0o700, exist_ok=True)
-        self.folder.touch()
-        self._run("init", "--bare", "--quiet", "--template=", ".")
 
     def _fetch(self, wanted: str, *, deep: bool) -> None:
         depth = ["--depth=1"]
         if deep:
             depth = ["--unshallow"] if (self.folder / "shallow").exists() else []
         redirects = f"http.followRedirects={'initial' if self.mirrors.redirects else 'false'}"
-        self._run("-c", redirects, *FETCH, *depth, "--", self.url, f"+{wanted}:{INCOMING}")
-        self._check_size()
+        most = self._bytes() + self.mirrors.most_bytes
+        self._run("-c", redirects, *FETCH, *depth, "--", self.url, f"+{wanted}:{INCOMING}", most_bytes=most)
 
-    def _run(self, *arguments: str) -> None:
+    def _run(self, *arguments: str, most_bytes: float = inf) -> None:
         """Run git in the mirror and heed the job meanwhile. Raises what `resolve` does."""
         line = git.command(*arguments)
         if line is None:
@@ -236,40 +256,39 @@ class _Mirror:
                 pass_fds=(self.lock,),
             )
             try:
-                self._attend(child)
+                self._attend(child, most_bytes)
             finally:
                 _end(child)
             said.seek(0)
             if child.returncode:
                 raise _fault(self.url, said.read().decode(errors="replace"))
 
-    def _attend(self, child: subprocess.Popen[bytes]) -> None:
+    def _attend(self, child: subprocess.Popen[bytes], most_bytes: float) -> None:
         deadline = time.monotonic() + FETCH_SECONDS
-        while True:
-            try:
-                child.wait(POLL_SECONDS)
-            except subprocess.TimeoutExpired:
-                self.heed()
-                self._check_size()
-            else:
-                return
+        ended = False
+        while not ended:
+            ended = child.poll() is not None
+            self.heed()
             if time.monotonic() > deadline:
                 raise SourceUnavailable(f"fetching {self.url} took longer than {FETCH_SECONDS:g} s")
+            if self._bytes() > most_bytes:
+                allowed = self.mirrors.most_bytes / 1024**3
+                raise ScanRefused(f"{self.url} has more to fetch than MAX_REPO_SIZE_GB allows ({allowed:.2f} GB)")
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(POLL_SECONDS)  # at once when it has ended
 
-    def _check_size(self) -> None:
-        size = sum(_size(pack) for pack in (self.folder / "objects" / "pack").glob("*"))
-        if size > self.mirrors.most_bytes:
-            found, allowed = size / 1024**3, self.mirrors.most_bytes / 1024**3
-            raise ScanRefused(
-                f"{self.url} has more than {found:.2f} GB to fetch, which is more than MAX_REPO_SIZE_GB allows"
-                f" ({allowed:.2f} GB); raise the limit"
-            )
+    def _bytes(self) -> int:
+        return sum(map(_size, (self.folder / "objects" / "pack").glob("*")))
 
     def _environment(self) -> dict[str, str]:
         scheme = self.url.partition("://")[0] if "://" in self.url else "ssh"
         ssh = SSH.format(ssh=os.environ.get("GIT_SSH_COMMAND") or "ssh")
-        own = git.environment(protocols=PROTOCOLS[scheme])
-        return own | {"GIT_ASKPASS": "", "GIT_SSH_COMMAND": ssh, "GIT_DIR": "."}
+        own = {name: value for name, value in os.environ.items() if name.startswith(OWN_VARIABLES)}
+        return (
+            git.environment(protocols=PROTOCOLS[scheme])
+            | own
+            | {"GIT_ASKPASS": "", "GIT_SSH_COMMAND": ssh, "GIT_DIR": "."}
+        )
 
 
 def _size(file: Path) -> int:

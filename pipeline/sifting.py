@@ -100,11 +100,19 @@ class Sieve:
         return folder.is_open
 
     def folder(self, path: bytes) -> Folder:
-        """Return what is known of a folder, which is looked at the first time."""
+        """Return what is known of a folder; it and those above it are looked at the first time."""
+        known = self._folders.get(path)
+        if known is None:
+            known, end = self._folders[b""], 0
+            while end < len(path):  # no recursion: a commit may be as deep as its paths are long
+                end = path.find(b"/", end + 1) % (len(path) + 1)
+                known = self._below(path[:end], known)
+        return known
+
+    def _below(self, path: bytes, parent: Folder) -> Folder:
         known = self._folders.get(path)
         if known is None:
             self._heed()
-            parent = self.folder(path.rpartition(b"/")[0])
             known = self._folders[path] = self.look_at(path, parent) if parent.is_open else parent
         return known
 

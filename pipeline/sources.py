@@ -55,7 +55,9 @@ class Source:
     @property
     def short_name(self) -> str:
         """What people would call it."""
-        last = re.split(r"[/:]", self.place.rstrip("/"))[-1].removesuffix(".git") or self.place
+        last = self.place.rpartition("/")[2] or self.place
+        if self.kind is not Kind.FOLDER:
+            last = last.rpartition(":")[2].removesuffix(".git")
         return f"{last}#{self.ref}" if self.ref else last
 
 

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import os
 import subprocess
+from base64 import b64decode
 from contextlib import contextmanager
 from functools import partial
+from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-OK: Final = 200
 
 
 class GitServer(ThreadingHTTPServer):
     """Serves the repositories of a folder to whoever asks.
 
     `smart` speaks git's own protocol, else files are handed out; another `status` than 200 refuses everything; nothing
-    is answered while `flowing` is cleared; `requests` are the request lines so far.
+    is answered while `flowing` is cleared; `requests` are the request lines so far; `password` is asked for, if any;
+    what begins with `moved`, if anything, is elsewhere.
     """
 
     daemon_threads = True
@@ -30,7 +31,9 @@ class GitServer(ThreadingHTTPServer):
         super().__init__((host, 0), partial(_Handler, directory=str(folder)))
         self.folder = folder
         self.smart = True
-        self.status = OK
+        self.status = int(HTTPStatus.OK)
+        self.password = ""
+        self.moved = ""
         self.flowing = Event()
         self.flowing.set()
         self.requests: list[str] = []
@@ -47,8 +50,16 @@ class _Handler(SimpleHTTPRequestHandler):
         """Answer a request as the server is set to."""
         self.server.requests.append(self.requestline)
         self.server.flowing.wait()
-        if self.server.status != OK:
+        if self.server.status != HTTPStatus.OK:
             self.send_error(self.server.status)
+        elif self.server.moved and self.path.startswith(self.server.moved):
+            self.send_response(HTTPStatus.FOUND)
+            self.send_header("Location", self.path.removeprefix(self.server.moved))
+            self.end_headers()
+        elif self.server.password and not self._is_known():
+            self.send_response(HTTPStatus.UNAUTHORIZED)
+            self.send_header("WWW-Authenticate", 'Basic realm="git"')
+            self.end_headers()
         elif self.server.smart:
             self._run_backend()
         else:
@@ -58,6 +69,10 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - as its base class has it
         """Keep quiet."""
+
+    def _is_known(self) -> bool:
+        word = self.headers.get("Authorization", "").removeprefix("Basic ")
+        return b64decode(word).decode().endswith(f":{self.server.password}")
 
     def _run_backend(self) -> None:
         path, _, query = self.path.partition("?")

@@ -25,6 +25,7 @@ Globs = list[str] | None
         "penstock index",
         "penstock index ~/src/linux --background",
         "penstock index . --exclude 'docs/**' --force",
+        "penstock index git@example.org:team/app.git --ref v1.0",
         exits=(*FOLLOWING, Exit.EMBEDDER),
         see="penstock status, penstock resume, penstock search",
         note="`index jobs`, `index status ID`, `index pause ID`, `index resume ID` and `index cancel ID` are other"

@@ -59,6 +59,8 @@ def print_job(job: Job, notes: Sequence[FileNote], events: Sequence[JobEvent] = 
     """Print all that matters of one job."""
     say(f"job         {job.job_id}{' (forced)' if job.force_reindex else ''}")
     say(f"repository  {job.repo_path} (project {job.project_id})")
+    if job.revision:
+        say(f"revision    {job.revision}")
     say(f"embedder    {job.embedder} {job.model}")
     say(f"status      {job.status}, {job.progress_percentage:.0f} %")
     say(f"            {job.progress_message}")

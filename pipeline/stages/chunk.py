@@ -19,6 +19,7 @@ from pipeline.languages import language_of
 from pipeline.reading import SourceText, read, understood
 from pipeline.records import FileEntry, Outcome
 from pipeline.sifting import UNREADABLE
+from pipeline.sources import Kind
 from pipeline.stages.workbench import due
 from pipeline.states import BatchStage, Stage
 from pipeline.store import batches, embeddings, files, progress
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from pipeline.records import Chunk, Limits
+    from pipeline.sources import Source
     from pipeline.stages.delivery import Delivery
     from pipeline.stages.workbench import Workbench
     from pipeline.store.batches import Batch
@@ -90,7 +92,18 @@ def _reader(bench: Workbench, batch: Batch, delivery: Delivery) -> Iterator[Text
         return
     heed = bench.heed(batch.job_id, delivery)
     with Blobs(bench.mirrors.holding(source, batch.revision, heed)) as blobs:
-        yield lambda entry: understood(blobs.read(entry.blob_id))
+        yield lambda entry: understood(_content(bench, source, blobs, entry))
+
+
+def _content(bench: Workbench, source: Source, blobs: Blobs, entry: FileEntry) -> bytes:
+    """Return the content of a blob; where a mirror lost it while it was read, the mirror is made again."""
+    try:
+        return blobs.read(entry.blob_id)
+    except FileSkipped as missing:
+        if source.kind is not Kind.REMOTE:
+            raise
+        bench.mirrors.remove(source.place)
+        raise SourceUnavailable(f"the mirror of {source.place} lost a file; it is made again") from missing
 
 
 def _read_all(

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
+from ops.cli.exits import Exit
 from pipeline import jobs
 from pipeline.mirroring import Mirrors
 from pipeline.records import JobRequest, Limits
 from pipeline.search import SearchRequest, search
 from pipeline.states import JobStatus, Stage
+from pipeline.store.jobs import JobFilter
+from tests.commanding import open_terminal
 from tests.driving import Driver
 from tests.embedders import WilfulEmbedder
 from tests.git_server import serving
@@ -214,6 +217,8 @@ def test_a_job_waits_for_a_host_that_is_away(driver: Driver, served: GitServer, 
     driver.drain()
     waiting = jobs.status(driver.engine, job.job_id)
     assert (waiting.status, driver.mended) == (JobStatus.RUNNING, ["again in 3 s"])
+    (listed,) = jobs.listed(driver.engine, JobFilter()).jobs
+    assert listed.progress_message == f"Scanning: fetching {served.url('shop.git')}"
     with driver.engine.connect() as connection:
         error = connection.execute(text("SELECT error FROM dramatiq.queue")).scalar_one()
     assert f"{served.url('shop.git')} cannot be fetched" in error
@@ -230,6 +235,19 @@ def test_a_job_waits_for_a_host_that_is_away(driver: Driver, served: GitServer, 
     driver.drain()
     assert jobs.status(driver.engine, job.job_id).files_indexed == 3
     assert jobs.status(driver.engine, job.job_id).revision == revision(shop)
+
+
+def test_a_mirror_that_loses_files_is_made_again(driver: Driver, served: GitServer) -> None:
+    """Who deletes or damages a mirror during a job takes nothing out of the index (R33)."""
+    job = jobs.submit(driver.office, JobRequest(repo_path=served.url("shop.git")))
+    driver.drain(Stage.SCAN)
+    for pack in driver.mirrors.folder.glob("*.git/objects/pack/*"):
+        pack.unlink()
+    driver.drain()
+    assert driver.mended == ["again in 3 s"]
+    now(driver.engine)
+    driver.drain()
+    assert jobs.status(driver.engine, job.job_id).files_indexed == 3
 
 
 def now(engine: Engine) -> None:
@@ -293,3 +311,26 @@ def test_a_host_that_does_not_see_the_folder_takes_nothing_away(driver: Driver, 
     now(driver.engine)
     driver.drain()
     assert jobs.status(driver.engine, job.job_id).files_indexed == 3
+
+
+def test_every_command_takes_a_url(
+    driver: Driver,
+    served: GitServer,
+    shop: Path,
+    database_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Index with a ref, look, search and remove: the URL and its ref name the repository everywhere (R60)."""
+    terminal = open_terminal(database_url, tmp_path, monkeypatch)
+    url = served.url("shop.git")
+    submitted = terminal("index", url, "--ref", "main", "--background", "--json")
+    assert f'"repo_path":"{url}#main"' in submitted.stdout.replace(" ", "")
+    driver.drain()
+    assert f"revision    {revision(shop)}" in terminal("status", "last").stdout
+    assert f"{url}#main" in terminal("repos").stdout.replace("\n", "")
+    assert "src/adding.py" in terminal("search", "add", "--repo", f"{url}#main").stdout
+    assert terminal.error("search", "add", "--repo", url, code=Exit.NOT_FOUND)[0] == "REPOSITORY_NOT_FOUND"
+    terminal("remove", f"{url}#main", "--yes")
+    monkeypatch.setenv("PENSTOCK_ALLOWED_URLS", "https://example.org/")
+    assert "PENSTOCK_ALLOWED_URLS" in terminal.error("index", url, code=Exit.VALIDATION)[1]

@@ -21,7 +21,7 @@ from tests.acceptance.working import eventually
 from tests.agents import connected, talk, text_of
 from tests.commanding import NOBODY_LISTENS, make_shop
 from tests.driving import Driver
-from tests.repositories import generate, write
+from tests.repositories import generate, git, repository, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -102,6 +102,28 @@ def test_errors_say_their_code_and_what_to_do(shim: MCPServer[Any], driver: Driv
 def driver(engine: Engine) -> Driver:
     """Return a worker in this process."""
     return Driver(engine)
+
+
+def test_an_agent_names_a_git_repository_by_url_and_branch(
+    shim: MCPServer[Any], driver: Driver, tmp_path: Path
+) -> None:
+    """A branch out of git's objects is indexed, found under its name, and unknown under another (R61, R73)."""
+    git(repository(tmp_path / "work", {"a.py": "def add(a, b):\n    return a + b\n"}), "branch", "team/next")
+    url = f"file://{tmp_path}/work#team/next"
+
+    async def conversation() -> None:
+        async with connected(shim) as agent:
+            started = await agent.ask("start_indexing_background", repo_path=url)
+            await asyncio.to_thread(driver.drain)
+            found = await agent.ask("search_code", query="add", repo_path=url)
+            assert started["repo_path"] == f"{tmp_path}/work#team/next"
+            assert [hit["path"] for hit in found["results"]] == ["a.py"]
+            code, words = await agent.refused("search_code", query="add", repo_path="https://example.org/app.git")
+            assert (code, "repo_path='https://example.org/app.git'" in words) == ("REPOSITORY_NOT_FOUND", True)
+            code, words = await agent.refused("search_code", query="add", repo_path="https://me:word@example.org/app")
+            assert (code, "holds credentials" in words) == ("VALIDATION_ERROR", True)
+
+    talk(conversation)
 
 
 def test_a_database_that_is_away_is_an_error_until_it_is_back(tmp_path: Path) -> None:

@@ -129,6 +129,13 @@ def test_too_much_to_fetch_is_given_up(mirrors: Mirrors, served: GitServer) -> N
     small = Mirrors(mirrors.folder, most_bytes=1_000_000)
     with pytest.raises(ScanRefused, match="MAX_REPO_SIZE_GB"):
         small.resolve(app(served), unheeded)
+    assert not list(mirrors.folder.rglob("tmp_*"))
+    assert mirrors.resolve(app(served), unheeded)
+    (mirror,) = mirrors.folder.glob("*.git")
+    git(served.folder / "app.git", "rm", "--quiet", "noise.txt")
+    commit(served.folder / "app.git")
+    small.resolve(app(served), unheeded)  # what it grew to by other commits is not held against this one
+    assert sum(pack.stat().st_size for pack in mirror.glob("objects/pack/*")) < small.most_bytes
 
 
 def test_a_mirror_that_nobody_uses_is_deleted(mirrors: Mirrors, served: GitServer) -> None:
@@ -166,6 +173,69 @@ def test_no_password_is_told(
     assert "hunter2" not in str(failed.value)
 
 
+def test_gits_own_credentials_are_used(
+    mirrors: Mirrors, served: GitServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A credential helper of the account answers for the user; without one, nobody is asked (R06)."""
+    served.password = "hunter2"  # noqa: S105 - of no account
+    with pytest.raises(ScanRefused, match="could not read Username"):
+        mirrors.resolve(app(served), unheeded)
+    settings = tmp_path / "gitconfig"
+    settings.write_text("[credential]\n\thelper = \"!printf 'username=me\\npassword=hunter2\\n'; :\"\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
+    assert mirrors.resolve(app(served), unheeded)
+    (mirror,) = mirrors.folder.glob("*.git")
+    assert not [file for file in mirror.rglob("*") if file.is_file() and b"hunter2" in file.read_bytes()]
+
+
+def test_the_settings_of_the_account_do_not_harm_a_mirror(
+    mirrors: Mirrors, served: GitServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hooks, templates, pruning, other formats and maintenance of the user's own do not apply to it (R33)."""
+    hook = write(tmp_path, {"hooks/reference-transaction": f"#!/bin/sh\ntouch {tmp_path}/ran\n"}) / "hooks"
+    (hook / "reference-transaction").chmod(0o755)
+    settings = write(tmp_path, {"gitconfig": "[fetch]\n\tprune = true\n\tpruneTags = true\n"}) / "gitconfig"
+    for name, value in {
+        "core.hooksPath": hook,
+        "init.templateDir": tmp_path,
+        "init.defaultRefFormat": "reftable",
+        "init.defaultObjectFormat": "sha256",
+        "maintenance.strategy": "incremental",
+        "core.askPass": "/bin/false",
+    }.items():
+        git(tmp_path, "config", "--file", str(settings), name, str(value))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
+    first = mirrors.resolve(app(served), unheeded)
+    commit(write(served.folder / "app.git", {"a.py": "x = 2\n"}))
+    assert mirrors.resolve(app(served), unheeded) != first
+    served.status = 500
+    assert mirrors.holding(app(served), first, unheeded).is_dir()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_ssh_is_never_asked_questions(
+    mirrors: Mirrors, served: GitServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Your own GIT_SSH_COMMAND is kept and told not to prompt; a URL by ssh is read like any other (R73)."""
+    ssh = (
+        write(tmp_path, {"ssh": f'#!/bin/sh\nfor last; do :; done\necho "$@" >{tmp_path}/said\neval "$last"\n'}) / "ssh"
+    )
+    ssh.chmod(0o755)
+    monkeypatch.setenv("GIT_SSH_COMMAND", str(ssh))
+    commit_id = mirrors.resolve(parse(f"ssh://git@example.org{served.folder}/app.git/.git"), unheeded)
+    assert mirrors.resolve(parse(f"git@example.org:{served.folder}/app.git/.git#main"), unheeded) == commit_id
+    assert "-o BatchMode=yes" in (tmp_path / "said").read_text()
+
+
+def test_a_redirect_is_followed_unless_urls_are_allowed_by_name(mirrors: Mirrors, served: GitServer) -> None:
+    """A server that is allowed cannot lead to one that is not (R06)."""
+    served.moved = "/old.git"
+    source = parse(served.url("old.git/app.git/.git"))
+    with pytest.raises(FetchFailed, match=r"redirect|302"):
+        Mirrors(mirrors.folder, redirects=False).resolve(source, unheeded)
+    assert mirrors.resolve(source, unheeded)
+
+
 def test_a_folder_that_lost_its_repository_does_not_lead_to_the_one_around_it(tmp_path: Path) -> None:
     """Git looks into the named folder only (R40)."""
     repository(tmp_path, {"a.py": "x"})
@@ -175,6 +245,18 @@ def test_a_folder_that_lost_its_repository_does_not_lead_to_the_one_around_it(tm
     (tmp_path / "served/app.git/HEAD").unlink()
     with pytest.raises(ScanRefused, match="no commit of the name HEAD"):
         Mirrors(tmp_path).resolve(source, unheeded)
+
+
+def test_a_commit_may_be_deeper_than_any_folder(tmp_path: Path) -> None:
+    """Its paths need not fit on a disk; one too long for the database is a skip (R40, R41)."""
+    root = repository(tmp_path, {"x": "x\n"})
+    blob = git(root, "rev-parse", "HEAD:x").decode().strip()
+    for depth in (900, 1_500):
+        git(root, "update-index", "--add", "--cacheinfo", f"100644,{blob},{'a/' * depth}x")
+    git(root, "commit", "--quiet", "--message", "Dig")
+    listing = list_commit(root, "HEAD", ScanOptions())
+    assert [(len(entry.path), entry.blob_id) for entry in listing.entries] == [(1_801, blob), (1, blob)]
+    assert [skipped.reason for skipped in listing.skipped] == ["path longer than 2,000 bytes"]
 
 
 def test_contents_come_by_their_ids(tmp_path: Path) -> None:
