@@ -134,7 +134,7 @@ def run(settings: Settings) -> int:
                 return 0
             url = open_database(settings)
             worker.preload()
-            idle = _supervise(settings, url)
+            idle = _supervise(settings, url, lock)
         # The lock is free: a submission from now on starts a supervisor; one from just before is ours to serve.
         if not idle.over or not idle.active():
             break
@@ -143,17 +143,30 @@ def run(settings: Settings) -> int:
     return 0
 
 
-def _supervise(settings: Settings, url: str) -> Idle:
-    """Keep the workers alive, and the server where it is ours, until told to end or idle; returns which it was."""
+def _supervise(settings: Settings, url: str, lock: IO[str]) -> Idle:
+    """Keep the workers alive, and the server where it is ours, until told to end or idle; returns which it was.
+
+    A home that was deleted has no work, and what is made in its place is another supervisor's.
+    """
     idle = Idle(url, settings.penstock_idle_seconds)
     with kept_server(settings) as tend_server:
 
         def over() -> bool:
+            if not _stands(lock, settings):
+                return True
             tend_server()
             return idle.expired()
 
         Group(worker.plan(settings, url, places(settings))).run(until=over)
     return idle
+
+
+def _stands(lock: IO[str], settings: Settings) -> bool:
+    """Return whether the home still has the lock that we hold."""
+    try:
+        return os.path.samestat(os.fstat(lock.fileno()), lock_path(settings).stat())
+    except FileNotFoundError:
+        return False
 
 
 def places(settings: Settings) -> list[tuple[tuple[Stage, ...], int]]:

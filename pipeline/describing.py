@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -99,7 +100,7 @@ def _message(row: Row[Any], stages: tuple[StageProgress, ...]) -> str:  # noqa: 
         case JobStatus.RUNNING:
             return _running(row, stages)
         case JobStatus.PAUSED:
-            return f"Paused at {row.progress_percentage:.0f} %"
+            return f"Paused at {percent(row.progress_percentage)}"
         case JobStatus.BLOCKED:
             return f"Waiting: {row.blocked_reason}, since {row.blocked_since.astimezone(UTC):%H:%M:%S} UTC"
         case JobStatus.COMPLETED:
@@ -107,7 +108,7 @@ def _message(row: Row[Any], stages: tuple[StageProgress, ...]) -> str:  # noqa: 
         case JobStatus.FAILED:
             return f"Failed: {row.error_message}"
         case JobStatus.CANCELLED:
-            return f"Cancelled at {row.progress_percentage:.0f} %"
+            return f"Cancelled at {percent(row.progress_percentage)}"
 
 
 def _running(row: Row[Any], stages: tuple[StageProgress, ...]) -> str:
@@ -171,6 +172,11 @@ def repository(row: Row[Any]) -> Repository:
     names = "project_id root_path name index_state revision embedder model dimension files chunks".split()
     values = {name: getattr(row, name) for name in names}
     return Repository(indexed_at=row.indexed_at, created_at=row.created_at, **values)
+
+
+def percent(share: float) -> str:
+    """Return a percentage as people read it; only what is done has 100 %."""
+    return f"{math.floor(share)} %"
 
 
 def duration(seconds: float) -> str:

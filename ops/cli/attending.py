@@ -13,6 +13,7 @@ from ops.cli.reports import print_end
 from ops.cli.views import view_of
 from ops.following import follow
 from pipeline import jobs
+from pipeline.describing import percent
 from pipeline.states import TERMINAL
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def _leave(desk: Desk, job_id: UUID, *, as_json: bool, pauses: bool) -> None:
         note(f"the job goes on; see it again: penstock status {job_id} --follow")
         return
     job = jobs.pause(desk.office, job_id)
-    note(f"the job is paused at {job.progress_percentage:.0f} %; go on: penstock resume {job_id}")
+    note(f"the job is paused at {percent(job.progress_percentage)}; go on: penstock resume {job_id}")
     if as_json:
         emit(job)
         raise typer.Exit(Exit.INTERRUPTED)

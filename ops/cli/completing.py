@@ -48,9 +48,11 @@ def languages() -> list[str]:
 
 def job_ids(ctx: typer.Context) -> list[tuple[str, str]]:
     """Offer the newest jobs that the command can do something with."""
+    from pipeline.describing import percent
+
     wanted = WANTED.get(ctx.info_name or "", frozenset(JobStatus))
     return [
-        (str(job.id), f"{job.status} {job.progress_percentage:.0f} %, {job.repo_path}")
+        (str(job.id), f"{job.status} {percent(job.progress_percentage)}, {job.repo_path}")
         for job in _newest_jobs()
         if job.status in wanted
     ]

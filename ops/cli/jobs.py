@@ -36,6 +36,15 @@ def parse_status(text: str) -> JobStatus:
         raise ValidationError(message) from None
 
 
+def _zoned(moment: datetime | None) -> datetime | None:
+    """Return a moment with the local zone where it has none. Raises ValidationError."""
+    try:
+        return moment.astimezone() if moment else None
+    except (OverflowError, ValueError):
+        message = f"{moment} is too far away to be compared"
+        raise ValidationError(message) from None
+
+
 @app.command(
     "jobs",
     rich_help_panel=INDEXING,
@@ -74,8 +83,8 @@ def list_jobs(
         statuses=tuple(map(parse_status, status or ())),
         project_id=project,
         path_prefix=path_prefix,
-        created_after=after.astimezone() if after else None,
-        created_before=before.astimezone() if before else None,
+        created_after=_zoned(after),
+        created_before=_zoned(before),
     )
     with opened() as desk:
         page = jobs.listed(desk.engine, wanted, limit, offset)
@@ -140,11 +149,12 @@ def pause(job_id: JobId, *, as_json: AsJson = False) -> None:
     """Stop a job where it is; `resume` continues it."""
     from ops.cli.desk import find_job, opened
     from pipeline import jobs
+    from pipeline.describing import percent
 
     with opened() as desk:
         job = jobs.pause(desk.office, find_job(desk.engine, job_id))
     _print_control(
-        job, f"paused at {job.progress_percentage:.0f} %; go on: penstock resume {job.job_id}", as_json=as_json
+        job, f"paused at {percent(job.progress_percentage)}; go on: penstock resume {job.job_id}", as_json=as_json
     )
 
 
@@ -183,6 +193,7 @@ def cancel(job_id: JobId, *, yes: Yes = False, as_json: AsJson = False) -> None:
     """End a job; what it has indexed stays searchable."""
     from ops.cli.desk import confirm, find_job, opened
     from pipeline import jobs
+    from pipeline.describing import percent
 
     with opened() as desk:
         found = find_job(desk.engine, job_id)
@@ -190,7 +201,7 @@ def cancel(job_id: JobId, *, yes: Yes = False, as_json: AsJson = False) -> None:
         confirm(f"Cancel job {found} of {target.repo_path} ({target.status})?", yes=yes)
         job = jobs.cancel(desk.office, found)
     _print_control(
-        job, f"cancelled at {job.progress_percentage:.0f} %; what was indexed stays searchable", as_json=as_json
+        job, f"cancelled at {percent(job.progress_percentage)}; what was indexed stays searchable", as_json=as_json
     )
 
 

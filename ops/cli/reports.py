@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from rich.table import Table
 
 from ops.cli.output import Screen, ago, clean, say
-from pipeline.describing import duration
+from pipeline.describing import duration, percent
 from pipeline.states import JobStatus
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def print_jobs(page: JobPage) -> None:
             (
                 str(job.job_id)[:length],
                 job.status,
-                f"{job.progress_percentage:.0f} %",
+                percent(job.progress_percentage),
                 ago(job.created_at),
                 job.project_id,
                 job.repo_path,
@@ -62,7 +62,7 @@ def print_job(job: Job, notes: Sequence[FileNote], events: Sequence[JobEvent] = 
     if job.revision:
         say(f"revision    {job.revision}")
     say(f"embedder    {job.embedder} {job.model}")
-    say(f"status      {job.status}, {job.progress_percentage:.0f} %")
+    say(f"status      {job.status}, {percent(job.progress_percentage)}")
     say(f"            {job.progress_message}")
     say(f"submitted   {ago(job.created_at)}{_took(job)}")
     if job.resumed_from:

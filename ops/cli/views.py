@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from ops.cli.output import Screen, clean
-from pipeline.describing import duration
+from pipeline.describing import duration, percent
 from pipeline.states import JobStatus, Stage
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Bars(Progress):
             self._move(stage)
         percentage = job.progress_percentage
         whole = self._tasks_of["all"]
-        self.update(whole, completed=percentage, total=100, share=f"{percentage:.0f} %", rate=_left(job))
+        self.update(whole, completed=percentage, total=100, share=percent(percentage), rate=_left(job))
         self._words = Text(clean(job.progress_message))
         self._taskbar.show(job)
 

@@ -22,6 +22,7 @@ from ops.mcp_server.answers import next_step as after
 from ops.mcp_server.shortening import shares, shorten
 from ops.office import embedder_config, open_office
 from pipeline import jobs
+from pipeline.describing import percent
 from pipeline.embedders.choosing import choose
 from pipeline.errors import InvalidPath, RepositoryNotFound
 from pipeline.search import search
@@ -168,7 +169,7 @@ class Desk:
         job = self._newest(ACTIVE, root, project_id)
         if job is None:
             return "The index is not complete: start_indexing_background completes it, and skips what is done."
-        return f"Job {job.job_id} is indexing it ({job.progress_percentage:.0f} %). {after(job)}"
+        return f"Job {job.job_id} is indexing it ({percent(job.progress_percentage)}). {after(job)}"
 
 
 def _brief(job: Job) -> JobBrief:

@@ -285,6 +285,17 @@ def test_what_nobody_needs_leaves_and_comes_back(tmp_path: Path) -> None:
     newcomer.run("down")
 
 
+def test_a_supervisor_leaves_with_its_home(tmp_path: Path) -> None:
+    """The folder is deleted under running workers: they go, and nothing is made in its place."""
+    newcomer = Newcomer(tmp_path)
+    newcomer.index(repository(tmp_path / "shop", SOURCE))
+    server, supervisor = newcomer.server(), newcomer.supervisor()
+    shutil.rmtree(newcomer.home)
+    eventually(lambda: not alive(supervisor), patience=20)
+    os.kill(server, signal.SIGQUIT)
+    assert not newcomer.home.exists()
+
+
 def test_the_console_script_is_installed() -> None:
     """`penstock` is the documented door, beside this very interpreter."""
     script = Path(sys.executable).parent / "penstock"
