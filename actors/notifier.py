@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from actors.broker import LeaseBroker
-    from pipeline.notifying import Notice
+    from pipeline.notifying import Notification
     from pipeline.records import NotifyRules
 
 ROUND_SECONDS: Final = 1.0
 SEND_SECONDS: Final = 10.0
 """How long a service may take for one notification."""
 MOST_CARRIED: Final = 100
-"""How many notices may wait for one service; more stay in the outbox."""
+"""How many notifications may wait for one service; more stay in the outbox."""
 MOST_HUNG: Final = 3
 """How many calls of one service may hang at once before nothing more is sent to it."""
 
@@ -61,11 +61,11 @@ class Service(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
-    """What became of sending a notice to a service; `reason` says why it failed."""
+class Answer:
+    """What became of sending a notification to a service; `reason` says why it failed."""
 
     service: Service
-    notice: Notice
+    notification: Notification
     reason: str | None
     seconds: float
 
@@ -96,39 +96,39 @@ class Call(Thread):
 
 
 class Courier:
-    """Carries notices to one service, one after another; what hangs ends with the process at the latest."""
+    """Carries notifications to one service, one after another; what hangs ends with the process at the latest."""
 
-    def __init__(self, service: Service, deliveries: Queue[Delivery | None]) -> None:
+    def __init__(self, service: Service, answers: Queue[Answer | None]) -> None:
         self.service = service
         self.carried: set[int] = set()
-        self._deliveries = deliveries
-        self._notices: Queue[Notice] = Queue()
+        self._answers = answers
+        self._waiting: Queue[Notification] = Queue()
         self._hung: list[Call] = []
         self._thread: Thread | None = None
 
-    def offer(self, notice: Notice) -> None:
-        """Carry a notice, unless it is carried already, or too many are."""
-        if notice.event_id in self.carried or len(self.carried) >= MOST_CARRIED:
+    def offer(self, notification: Notification) -> None:
+        """Carry a notification, unless it is carried already, or too many are."""
+        if notification.event_id in self.carried or len(self.carried) >= MOST_CARRIED:
             return
         if self._thread is None:
             thread = Thread(target=self._run, daemon=True, name=f"courier to {self.service.position}")
             thread.start()
             self._thread = thread
-        self.carried.add(notice.event_id)
-        self._notices.put(notice)
+        self.carried.add(notification.event_id)
+        self._waiting.put(notification)
 
     def _run(self) -> None:
         while True:
-            notice = self._notices.get()
+            notification = self._waiting.get()
             began = monotonic()
-            reason = self._deliver(notice)
-            self._deliveries.put(Delivery(self.service, notice, reason, round(monotonic() - began, 3)))
+            reason = self._deliver(notification)
+            self._answers.put(Answer(self.service, notification, reason, round(monotonic() - began, 3)))
 
-    def _deliver(self, notice: Notice) -> str | None:
+    def _deliver(self, notification: Notification) -> str | None:
         self._hung = [call for call in self._hung if call.is_alive()]
         if len(self._hung) >= MOST_HUNG:
             return f"{MOST_HUNG} earlier notifications hang still"
-        call = Call(self.service, title(notice), body(notice), notice.kind)
+        call = Call(self.service, title(notification), body(notification), notification.kind)
         reason = call.outcome()
         if call.is_alive():
             self._hung.append(call)
@@ -147,14 +147,14 @@ class Notifier(Thread):
         self._broker = broker
         self._engine = engine
         self._throttle = Throttle(rules)
-        self._deliveries: Queue[Delivery | None] = Queue()
-        self._couriers = {service.position: Courier(service, self._deliveries) for service in services}
+        self._answers: Queue[Answer | None] = Queue()
+        self._couriers = {service.position: Courier(service, self._answers) for service in services}
         self._digests = [service.digest for service in services]
-        self._delivered: list[Delivery] = []
+        self._received: list[Answer] = []
         self._ended = Event()
 
     def run(self) -> None:
-        """Settle what was delivered and hand out what is due, at least once a second, until ended."""
+        """Settle what was answered and hand out what is due, at least once a second, until ended."""
         while not self._ended.is_set():
             self._collect()
             try:
@@ -168,29 +168,29 @@ class Notifier(Thread):
     def end(self) -> None:
         """Take nothing more out of the outbox, and wait for nobody."""
         self._ended.set()
-        self._deliveries.put(None)
+        self._answers.put(None)
 
     def _collect(self) -> None:
-        """Wait up to a second for a delivery, and take all that there are."""
+        """Wait up to a second for an answer, and take all that there are."""
         with suppress(Empty):
-            delivery = self._deliveries.get(timeout=ROUND_SECONDS)
-            while delivery is not None:
-                self._delivered.append(delivery)
-                delivery = self._deliveries.get_nowait()
+            answer = self._answers.get(timeout=ROUND_SECONDS)
+            while answer is not None:
+                self._received.append(answer)
+                answer = self._answers.get_nowait()
 
     def _settle(self) -> None:
         """Note in the outbox who has what, and say it; until that is committed, nothing of it is sent again."""
-        if not self._delivered:
+        if not self._received:
             return
-        served = [(each.notice.event_id, each.service.digest) for each in self._delivered if each.reason is None]
+        served = [(each.notification.event_id, each.service.digest) for each in self._received if each.reason is None]
         if served:
             with self._engine.begin() as connection:
                 notifications.mark_served(connection, served, self._digests)
-        for delivery in self._delivered:
-            self._couriers[delivery.service.position].carried.discard(delivery.notice.event_id)
-            self._broker.meter.add(NOTIFICATIONS, label="failed" if delivery.reason else "sent")
-            say(delivery)
-        self._delivered.clear()
+        for answer in self._received:
+            self._couriers[answer.service.position].carried.discard(answer.notification.event_id)
+            self._broker.meter.add(NOTIFICATIONS, label="failed" if answer.reason else "sent")
+            say(answer)
+        self._received.clear()
 
     def _round(self) -> None:
         with self._engine.begin() as connection:
@@ -198,42 +198,44 @@ class Notifier(Thread):
                 notifications.drop_all(connection)
                 return
             taken = self._throttle.take(connection)
-            spared = [(notice.event_id, each.service.digest) for notice, each in self._pairs(taken.due, spared=True)]
+            spared = [(each.event_id, courier.service.digest) for each, courier in self._pairs(taken.due, spared=True)]
             if spared:
                 notifications.mark_served(connection, spared, self._digests)
-        for notice, courier in self._pairs(taken.given_up):
-            log.warning("notification.given_up", **_context(courier.service, notice))
-        for notice, courier in self._pairs(taken.due):
-            courier.offer(notice)
+        for each, courier in self._pairs(taken.given_up):
+            log.warning("notification.given_up", **_context(courier.service, each))
+        for each, courier in self._pairs(taken.due):
+            courier.offer(each)
 
-    def _pairs(self, notices: Iterable[Notice], *, spared: bool = False) -> Iterator[tuple[Notice, Courier]]:
-        """Yield each notice with every courier whose service lacks it: is to have it, or is to be spared it."""
-        for notice in notices:
+    def _pairs(self, told: Iterable[Notification], *, spared: bool = False) -> Iterator[tuple[Notification, Courier]]:
+        """Yield each with every courier whose service lacks it: is to have it, or is to be spared it."""
+        for each in told:
             for courier in self._couriers.values():
-                if courier.service.digest not in notice.served and self._spares(courier.service, notice) is spared:
-                    yield notice, courier
+                lacks = courier.service.digest not in each.served
+                if lacks and self._spares(courier.service, each) is spared:
+                    yield each, courier
 
-    def _spares(self, service: Service, notice: Notice) -> bool:
+    def _spares(self, service: Service, told: Notification) -> bool:
         """Return whether a service would tell a person what that person has just waited for."""
-        return service.personal and notice.kind == "completed" and notice.brief(self._throttle.rules.least_seconds)
+        brief = told.lasted < self._throttle.rules.least_seconds
+        return service.personal and told.kind == "completed" and brief
 
 
-def say(delivery: Delivery) -> None:
+def say(answer: Answer) -> None:
     """Log what became of a notification: that it was sent, or why not, the first time that it was not."""
-    context = _context(delivery.service, delivery.notice)
-    if delivery.reason is None:
-        log.info("notification.sent", seconds=delivery.seconds, **context)
-    elif delivery.notice.attempts == 0:
-        log.warning("notification.failed", seconds=delivery.seconds, reason=delivery.reason, **context)
+    context = _context(answer.service, answer.notification)
+    if answer.reason is None:
+        log.info("notification.sent", seconds=answer.seconds, **context)
+    elif answer.notification.attempts == 0:
+        log.warning("notification.failed", seconds=answer.seconds, reason=answer.reason, **context)
     else:
-        log.debug("notification.failed_again", seconds=delivery.seconds, reason=delivery.reason, **context)
+        log.debug("notification.failed_again", seconds=answer.seconds, reason=answer.reason, **context)
 
 
-def _context(service: Service, notice: Notice) -> dict[str, object]:
+def _context(service: Service, notification: Notification) -> dict[str, object]:
     return {
         "service": service.kind,
         "entry": service.position,
-        "about": notice.kind,
-        "job_id": str(notice.job.job_id),
-        "attempts": notice.attempts + 1,
+        "about": notification.kind,
+        "job_id": str(notification.job.job_id),
+        "attempts": notification.attempts + 1,
     }

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import warnings
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
@@ -134,7 +135,7 @@ def _desktop() -> Callable[[str, str, str], str | None]:
     def send(title: str, body: str, event: str) -> str | None:
         urgency = "critical" if TONES.get(event) == "failure" else "normal"
         shown = subprocess.run(  # noqa: S603 - no shell; after `--` nothing is an option
-            [program, "--app-name=Penstock", f"--urgency={urgency}", "--", title, body],
+            [program, "--app-name=Penstock", f"--urgency={urgency}", "--", title, escape(body, quote=False)],
             capture_output=True,
             text=True,
             timeout=POPUP_SECONDS,

@@ -110,8 +110,9 @@ def _split_names(value: object) -> object:
 
 
 def _hard_to_guess(token: SecretStr) -> SecretStr:
-    if len(token.get_secret_value()) < SHORTEST_TOKEN:
-        message = f"it should have at least {SHORTEST_TOKEN} characters, as from `openssl rand -hex 32`"
+    text = token.get_secret_value()
+    if len(text) < SHORTEST_TOKEN or not text.isascii():
+        message = f"it should have at least {SHORTEST_TOKEN} characters, all ASCII, as from `openssl rand -hex 32`"
         raise ValueError(message)
     return token
 

@@ -35,6 +35,7 @@ def ensure(settings: Settings) -> None:
     """Make sure that a supervisor runs for this home; called after a submission, it cannot leave in between."""
     if settings.database_url is not None or running(settings):
         return
+    notifying.services(settings.penstock_notify_urls)  # or the supervisor would refuse them where nobody reads it
     log_file = settings.penstock_home / "workers.log"
     with log_file.open("ab") as output:
         process = subprocess.Popen(
@@ -156,11 +157,15 @@ def _supervise(settings: Settings, url: str) -> Idle:
 
 
 def places(settings: Settings) -> list[tuple[tuple[Stage, ...], int]]:
-    """Return the worker processes of an embedded installation, by the machine's cores: (stages, threads) each."""
+    """Return the worker processes of an embedded installation, by the machine's cores: (stages, threads) each.
+
+    Each job that runs may be scanned, so that a small repository does not wait until a huge one is listed (R16).
+    """
     cores = os.cpu_count() or 1
     waits = settings.penstock_embedder != "local"
     embedders = [((Stage.EMBED,), settings.ollama_concurrency)] if waits else [((Stage.EMBED,), 1)] * cores
-    return [((Stage.SCAN,), 1), *[((Stage.CHUNK,), 1)] * cores, *embedders, ((Stage.WRITE,), 1)]
+    scans = settings.max_concurrent_indexing_jobs
+    return [((Stage.SCAN,), scans), *[((Stage.CHUNK,), 1)] * cores, *embedders, ((Stage.WRITE,), 1)]
 
 
 class Idle:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +14,7 @@ from pipeline.store import notifications
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
     from uuid import UUID
 
     from sqlalchemy import Connection, Row
@@ -41,7 +42,7 @@ EARLY: Final = ("started", "milestone")
 """What is not worth telling of a job that is over in no time."""
 STALE: Final = tuple(
     (older, newer)
-    for older in (*EARLY, *FAMILIES)
+    for older in ("started", *FAMILIES)
     for newer in NOTIFIABLE
     if newer in ENDS or (older in FAMILIES and FAMILIES[older] == FAMILIES.get(newer))
 )
@@ -49,47 +50,46 @@ STALE: Final = tuple(
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class Notification:
     """An event of a job that is due to be told; `attempts` and `served` count what was tried before."""
 
     event_id: int
     kind: str
     at: datetime
     detail: Mapping[str, object]
+    now: datetime
     repeated: bool
     attempts: int
     served: frozenset[str]
     job: Job
 
     @classmethod
-    def of(cls, row: Row[Any]) -> Notice:
-        """Return the notice in a row of `notifications.due`."""
-        known = (row.event_id, row.type, row.at, row.detail, row.repeated, row.attempts, frozenset(row.served))
-        return cls(*known, describing.job(row))
+    def of(cls, row: Row[Any]) -> Notification:
+        """Return the notification in a row of `notifications.due`."""
+        when = (row.event_id, row.type, row.at, row.detail, row.now)
+        return cls(*when, row.repeated, row.attempts, frozenset(row.served), describing.job(row))
 
-    def brief(self, seconds: float) -> bool:
-        """Return whether the job has run for less than so many seconds, up to now or to its end."""
-        return self._age() < seconds
+    @property
+    def age(self) -> float:
+        """Seconds since it happened."""
+        return (self.now - self.at).total_seconds()
 
-    def left(self, seconds: float) -> float:
-        """Return how many seconds are left until the job has run for so long."""
-        return seconds - self._age()
-
-    def _age(self) -> float:
-        began = self.job.started_at or self.job.created_at
-        return ((self.job.finished_at or datetime.now(UTC)) - began).total_seconds()
+    @property
+    def lasted(self) -> float:
+        """Seconds from the job's start to now, or to its end."""
+        return ((self.job.finished_at or self.now) - (self.job.started_at or self.job.created_at)).total_seconds()
 
 
 @dataclass(slots=True)
 class Taken:
     """What a round took out of the outbox: what is to be sent now, and what nobody could be told for a day."""
 
-    due: list[Notice] = field(default_factory=list)
-    given_up: list[Notice] = field(default_factory=list)
+    due: list[Notification] = field(default_factory=list)
+    given_up: list[Notification] = field(default_factory=list)
 
 
 class Throttle:
-    """Decides over each notice; remembers, in this process only, what was told of which job and when."""
+    """Decides over each notification; remembers, in this process only, what was told of which job and when."""
 
     def __init__(self, rules: NotifyRules) -> None:
         self.rules = rules
@@ -99,32 +99,31 @@ class Throttle:
         """Claim what is due, in the order in which it happened; to be committed before anything is sent."""
         if self.rules.interval:
             notifications.supersede(connection, STALE)
-        taken, unwanted, later = Taken(), [], {}
         rows = notifications.due(connection, MOST, max(LONGEST_RETRY, self.rules.interval, self.rules.least_seconds))
-        for notice in sorted(map(Notice.of, rows), key=lambda each: each.event_id):
-            wait = self.wait(notice)
+        taken, unwanted, later = Taken(), [], {}
+        for each in sorted(map(Notification.of, rows), key=lambda row: row.event_id):
+            wait = self.wait(each)
             if wait is None:
-                unwanted.append(notice.event_id)
+                unwanted.append(each.event_id)
             elif wait > 0:
-                later[notice.event_id] = wait
-            elif (datetime.now(UTC) - notice.at).total_seconds() > DAY:
-                taken.given_up.append(notice)
+                later[each.event_id] = wait
             else:
-                taken.due.append(notice)
-        notifications.drop(connection, [*unwanted, *(notice.event_id for notice in taken.given_up)])
-        notifications.put_off(connection, later)
-        notifications.claim(connection, [notice.event_id for notice in taken.due], FIRST_RETRY, LONGEST_RETRY)
+                (taken.due if each.age < DAY else taken.given_up).append(each)
+        if rows:
+            notifications.drop(connection, [*unwanted, *(each.event_id for each in taken.given_up)])
+            notifications.put_off(connection, later)
+            notifications.claim(connection, [each.event_id for each in taken.due], FIRST_RETRY, LONGEST_RETRY)
         return taken
 
-    def wait(self, notice: Notice) -> float | None:
-        """Return for how many seconds a notice must wait (0: it goes now), None when nobody wants it."""
-        if notice.kind not in self.rules.events or (notice.kind == "started" and notice.repeated):
+    def wait(self, notification: Notification) -> float | None:
+        """Return for how many seconds a notification must wait (0: it goes now), None when nobody wants it."""
+        if notification.kind not in self.rules.events or (notification.kind == "started" and notification.repeated):
             return None
-        if notice.kind in EARLY and notice.brief(self.rules.least_seconds):
-            return None if notice.job.finished_at else notice.left(self.rules.least_seconds)
-        if notice.kind not in FAMILIES or notice.attempts:
+        if notification.kind in EARLY and (left := self.rules.least_seconds - notification.lasted) > 0:
+            return None if notification.job.finished_at else left
+        if notification.kind not in FAMILIES or notification.attempts:
             return 0.0
-        return self._turn(notice.job.job_id, FAMILIES[notice.kind])
+        return self._turn(notification.job.job_id, FAMILIES[notification.kind])
 
     def _turn(self, job_id: UUID, family: str) -> float:
         """Return how long it is until a family of a job may be told again; note it as told when that is now."""
@@ -150,23 +149,24 @@ HEADLINES: Final = {
 }
 
 
-def title(notice: Notice) -> str:
-    """Return the headline of a notice: which repository, and what happened."""
-    return f"{notice.job.name}: {HEADLINES[notice.kind].format_map({'percent': '?', **notice.detail})}"
+def title(notification: Notification) -> str:
+    """Return the headline of a notification, one line: which repository, and what happened."""
+    headline = HEADLINES[notification.kind].format_map({"percent": "?", **notification.detail})
+    name = " ".join(notification.job.name.split())  # a folder's name may hold anything, also what ends a mail's subject
+    return f"{name}: {headline}"
 
 
-def body(notice: Notice) -> str:
-    """Return what there is to say, what to do, and which job it was."""
-    job = notice.job
-    about = (
-        f"{job.repo_path} (project {job.project_id}), job {job.job_id}, {notice.at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-    )
-    return "\n".join(filter(None, (_news(notice), about)))
+def body(notification: Notification) -> str:
+    """Return what there is to say, what to do, and which job it was, when."""
+    job = notification.job
+    moment = f"{notification.at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    about = f"{job.repo_path} (project {job.project_id}), job {job.job_id}, {moment}"
+    return "\n".join(filter(None, (_news(notification), about)))
 
 
-def _news(notice: Notice) -> str:
+def _news(notification: Notification) -> str:
     """Return what is new, in a sentence or two; nothing where the headline says it all."""
-    job, detail = notice.job, notice.detail
+    job, detail = notification.job, notification.detail
     texts = {
         "milestone": _standing(job),
         "blocked": f"Waiting: {detail.get('blocked_reason')}. It goes on by itself when that is mended.",
@@ -175,7 +175,7 @@ def _news(notice: Notice) -> str:
         "failed": f"{detail.get('error_message')}\nGo on where it ended: penstock resume {job.job_id}",
         "cancelled": f"What was indexed stays searchable. Go on where it ended: penstock resume {job.job_id}",
     }
-    return texts.get(notice.kind, "")
+    return texts.get(notification.kind, "")
 
 
 def _standing(job: Job) -> str:

@@ -53,7 +53,7 @@ def search(engine: Engine, embedder_for: Callable[[str, str], Embedder], request
     When an embedder is away the words alone decide, and the answer's `note` says so.
     """
     query = _check(request)
-    with reading(engine) as connection:
+    with reading(engine) as connection, _matchable():
         scope = _scope(connection, request)
     vectors, note = _vectors(embedder_for, scope, query)
     with reading(engine) as connection, _matchable():

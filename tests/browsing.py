@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
 NAMES: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-PATIENCE: Final = 15_000
-"""Milliseconds."""
+PATIENCE: Final = 40_000
+"""Milliseconds; what takes so long on no idle machine."""
 
 
 @contextmanager

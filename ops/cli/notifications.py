@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     ),
 )
 def send_test(*, as_json: AsJson = False) -> None:
-    """Send a test message to each service of PENSTOCK_NOTIFY_URLS; exits 1 when one of them did not take it."""
+    """Send a test notification to each service of PENSTOCK_NOTIFY_URLS; exits 1 when one of them did not take it."""
     from ops.cli.output import emit, say
     from ops.cli.records import NotifyTest
     from ops.notifying import services

@@ -52,7 +52,7 @@ class Workers(Record):
 
 
 class Notified(Record):
-    """What became of a test message to one service: its place in PENSTOCK_NOTIFY_URLS, and why it failed, if it did."""
+    """What became of a test notification to one service, by its place in PENSTOCK_NOTIFY_URLS."""
 
     entry: int
     service: str
@@ -61,7 +61,7 @@ class Notified(Record):
 
 
 class NotifyTest(Record):
-    """What became of a test message to every service."""
+    """What became of a test notification to every service."""
 
     services: tuple[Notified, ...]
 

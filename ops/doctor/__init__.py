@@ -9,6 +9,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from sqlalchemy import event
+from sqlalchemy.exc import SQLAlchemyError
 
 from ops import database, postgres
 from ops.doctor import machine, server, work
@@ -47,7 +48,7 @@ def _examine_database(settings: Settings) -> Iterator[Finding]:
                 yield from (_run(check, found) for check in work.CHECKS)
     except (DatabaseError, TimeoutError) as error:
         advice = "check DATABASE_URL, the server and the network between" if settings.database_url else None
-        yield failed("database", str(error), advice)
+        yield failed("database", _words(error), advice)
 
 
 @contextmanager
@@ -76,8 +77,13 @@ def _bound_statements(driver: DriverConnection[tuple[object, ...]], _record: obj
 def _run(check: Callable[[T], Finding], subject: T) -> Finding:
     try:
         return within(CHECK_SECONDS, partial(check, subject))
-    except (PenstockError, TimeoutError) as error:
-        return failed(check.__name__.removeprefix("check_"), str(error))
+    except (PenstockError, TimeoutError, SQLAlchemyError) as error:
+        return failed(check.__name__.removeprefix("check_"), _words(error))
+
+
+def _words(error: Exception) -> str:
+    """Return what went wrong in a line, without the advice to ask us."""
+    return str(error).partition("\n")[0].partition("; `penstock doctor`")[0]
 
 
 def within(seconds: float, question: Callable[[], T]) -> T:

@@ -129,7 +129,7 @@ def check_embedder(settings: Settings) -> Finding:
     return ok("embedder", f"{name} {model}, {dimension} dimensions")
 
 
-def check_notifications(settings: Settings) -> Finding:
+def check_notify(settings: Settings) -> Finding:
     """Look whether the services that are to be notified can be used; nothing is sent to them."""
     try:
         found = notifying.services(settings.penstock_notify_urls)
@@ -147,5 +147,5 @@ CHECKS: Final[tuple[Callable[[Settings], Finding], ...]] = (
     check_git,
     check_grammars,
     check_embedder,
-    check_notifications,
+    check_notify,
 )

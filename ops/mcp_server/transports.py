@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import fcntl
-import hmac
 import io
-import ipaddress
 import os
 import signal
-import socket
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -16,22 +13,17 @@ from typing import TYPE_CHECKING, Final
 import anyio
 import structlog
 
-from pipeline.errors import ValidationError
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from pydantic import SecretStr
     from starlette.routing import BaseRoute
-    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from ops.settings import Settings
 
 PATH: Final = "/mcp"
-LOCAL_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
 ABOVE_STANDARD: Final = 3
-GRACE_SECONDS: Final = 3
+GRACE_SECONDS: Final = 1
 """How long calls that wait may keep the HTTP server from ending."""
 
 log = structlog.get_logger("penstock")
@@ -74,82 +66,34 @@ class HttpMouth:
     lifespan: Callable[[], AbstractAsyncContextManager[None]]
 
 
-def http_mouth(settings: Settings, *, checks_names: bool = False) -> HttpMouth:
-    """Return what answers at /mcp, for a server that guards it.
-
-    With `checks_names` only requests to a loopback name are answered, and of no other web site than of such names.
-    """
+def http_mouth(settings: Settings) -> HttpMouth:
+    """Return what answers at /mcp, for a server that checks names, origins and tokens before it."""
     from mcp.server.transport_security import TransportSecuritySettings  # noqa: PLC0415 - half a second
 
     from ops.mcp_server.server import make_shim  # noqa: PLC0415 - as above
 
     shim = make_shim(settings)
-    app = shim.streamable_http_app(
-        streamable_http_path=PATH,
-        transport_security=TransportSecuritySettings(
-            enable_dns_rebinding_protection=checks_names,
-            allowed_hosts=[f"{name}:*" for name in LOCAL_NAMES],
-            allowed_origins=[f"{scheme}://{name}:*" for scheme in ("http", "https") for name in LOCAL_NAMES],
-        ),
-    )
+    guarded = TransportSecuritySettings(enable_dns_rebinding_protection=False)
+    app = shim.streamable_http_app(streamable_http_path=PATH, transport_security=guarded)
     return HttpMouth(app.routes, shim.session_manager.run)
-
-
-class Guard:
-    """Lets nobody in without the token, and nobody whom a web site sent."""
-
-    def __init__(self, app: ASGIApp, token: SecretStr) -> None:
-        self._app = app
-        self._expected = f"Bearer {token.get_secret_value()}".encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or refuse it in words."""
-        from starlette.responses import PlainTextResponse  # noqa: PLC0415 - as above
-
-        headers = dict(scope.get("headers", ()))
-        answer: ASGIApp = self._app
-        if b"origin" in headers:
-            answer = PlainTextResponse("requests of web sites are refused here", 403)
-        elif scope["type"] == "http" and not hmac.compare_digest(headers.get(b"authorization", b""), self._expected):
-            said = "say `Authorization: Bearer …` with the token of PENSTOCK_SERVE_TOKEN"
-            answer = PlainTextResponse(said, 401, {"WWW-Authenticate": "Bearer"})
-        await answer(scope, receive, send)
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine reaches what is bound to `host`."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def serve_http(settings: Settings, host: str, port: int) -> None:
     """Serve any number of clients at http://host:port/mcp until SIGTERM or Ctrl-C; port 0 takes a free one.
 
-    Raises ValidationError when the address cannot be bound, or must not be without a token.
+    Raises ValidationError when others can reach the address and there is no token, PenstockError when it is taken.
     """
     import uvicorn  # noqa: PLC0415 - as above
-    from starlette.applications import Starlette  # noqa: PLC0415 - as above
-    from starlette.middleware import Middleware  # noqa: PLC0415 - as above
 
-    local, token = is_loopback(host), settings.penstock_serve_token
-    if token is None and not local:
-        message = f"{host} can be reached from elsewhere: set PENSTOCK_SERVE_TOKEN, or bind to 127.0.0.1"
-        raise ValidationError(message)
-    mouth = http_mouth(settings, checks_names=local)
-    guard = [Middleware(Guard, token=token)] if token else []
-    app = Starlette(routes=mouth.routes, middleware=guard, lifespan=lambda _: mouth.lifespan())
-    listener = _bind(host, port)
-    shown = f"[{host}]" if ":" in host else host
-    log.info("mcp.listening", url=f"http://{shown}:{listener.getsockname()[1]}{PATH}")
-    config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", timeout_graceful_shutdown=GRACE_SECONDS)
+    from ops.web.app import Wing, build  # noqa: PLC0415 - as above
+    from ops.web.guard import Door  # noqa: PLC0415 - as above
+    from ops.web.serving import bind, url_of  # noqa: PLC0415 - as above
+
+    door, mouth = Door.of(settings, host), http_mouth(settings)
+    app = build(door, [Wing(mouth.routes, mouth.lifespan)])
+    listener = bind(host, port)
+    log.info("mcp.listening", url=f"{url_of(host, listener.getsockname()[1])}mcp")
+    config = uvicorn.Config(
+        app, log_config=None, log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=GRACE_SECONDS
+    )
     uvicorn.Server(config).run(sockets=[listener])
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        message = f"{host}:{port} cannot be bound ({error.strerror}); choose another --port or --host"
-        raise ValidationError(message) from error

@@ -28,6 +28,8 @@ LOOK_SECONDS: Final = 2.0
 """How long a call waits for an announcement before it looks anyway."""
 STALL_SECONDS: Final = 5.0
 """How long a job must stand still before that is news: workers that are starting are none."""
+AT_REST: Final = TERMINAL | {JobStatus.PAUSED}
+"""The states that a job does not leave by itself: nobody should wait for it there."""
 UNDER_WAY: Final = frozenset({JobStatus.PENDING, JobStatus.RUNNING})
 
 
@@ -104,7 +106,7 @@ class Vigil:
 
     def over(self, job: Job) -> bool:
         """Return whether the waiting should end with this record."""
-        if job.status in TERMINAL or _kind(job.status) != _kind(self._first.status):
+        if job.status in AT_REST or _kind(job.status) != _kind(self._first.status):
             return True
         if self._first.stall_reason or not job.stall_reason:
             self._still_since = None

@@ -51,8 +51,8 @@ def list_jobs(asked: Asked) -> JobPage:
         statuses=tuple(map(parse_status, query.status)),
         project_id=query.project,
         path_prefix=query.path_prefix,
-        created_after=query.after.astimezone() if query.after else None,
-        created_before=query.before.astimezone() if query.before else None,
+        created_after=query.after,
+        created_before=query.before,
     )
     return asked.site.ask(lambda office: jobs.listed(office.engine, wanted, query.limit, query.offset))
 

@@ -12,7 +12,6 @@ import structlog
 from anyio import to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 
 from ops.mcp_server import transports
 from ops.web import answers, api, health, pages
@@ -56,7 +55,7 @@ def wings(site: Site, door: Door, hub: Hub) -> tuple[Wing, ...]:
     )
 
 
-def build(door: Door, served: Sequence[Wing]) -> Starlette:
+def build(door: Door, served: Sequence[Wing]) -> ASGIApp:
     """Return the application that serves these wings behind this door."""
 
     @asynccontextmanager
@@ -66,9 +65,8 @@ def build(door: Door, served: Sequence[Wing]) -> Starlette:
                 await stack.enter_async_context(wing.lifespan())
             yield
 
-    return Starlette(
+    site = Starlette(
         routes=[route for wing in served for route in wing.routes],
-        middleware=[Middleware(Diary), Middleware(Guard, door=door)],
         exception_handlers={
             PenstockError: answers.refused,
             HTTPException: answers.not_served,
@@ -77,6 +75,7 @@ def build(door: Door, served: Sequence[Wing]) -> Starlette:
         lifespan=lifespan,
         max_body_size=MAX_BODY,
     )
+    return Diary(Guard(site, door))  # outside of all that Starlette answers by itself
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import socket
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -27,7 +28,11 @@ if TYPE_CHECKING:
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 EVERYWHERE: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - recognised, so that it can be refused
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-OPEN: Final = PATHS | {"/login"}
+AUTHORITY: Final = re.compile(r"([\w.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?", re.ASCII | re.IGNORECASE)
+"""What a Host header may be: a parser of addresses would find a name in much else."""
+COOKIE: Final = "penstock"
+FORM: Final = "/login"
+OPEN: Final = PATHS | {FORM}
 """What is answered without a token; so are the static files, which hold nothing of a user's."""
 HEADERS: Final = {
     "Content-Security-Policy": (
@@ -47,10 +52,12 @@ HEADERS: Final = {
 class Door:
     """Under which names the site is reached, and the token that it asks for, if any.
 
-    `any_address`: it is bound to every address of the machine, so any address may be its name; names of others may not.
+    `proxied` are those of a proxy before it, whose port is not ours. `any_address`: it is bound to every address of the
+    machine, so any address may be its name; a foreign name may not.
     """
 
     names: frozenset[str]
+    proxied: frozenset[str] = frozenset()
     any_address: bool = False
     token: str = ""
 
@@ -58,19 +65,14 @@ class Door:
     def of(cls, settings: Settings, host: str) -> Self:
         """Return the door of a site that is bound to `host`. Raises ValidationError when it must have a token."""
         token = settings.penstock_serve_token.get_secret_value() if settings.penstock_serve_token else ""
-        further = frozenset(name.lower() for name in settings.penstock_serve_names)
+        further = frozenset(map(hostname, settings.penstock_serve_names))
         if not token and (host not in LOOPBACK or further):
             place = f"bound to {host or 'every address'}" if host not in LOOPBACK else "reached under other names"
             message = f"a page that is {place} needs a token: set PENSTOCK_SERVE_TOKEN, as from `openssl rand -hex 32`"
             raise ValidationError(message)
         everywhere = host in EVERYWHERE
         own = LOOPBACK | {socket.gethostname().lower()} if everywhere else LOOPBACK if host in LOOPBACK else {host}
-        return cls(further | own, everywhere, token)
-
-    @property
-    def cookie(self) -> str:
-        """The name of the cookie that the form sets."""
-        return "penstock"
+        return cls(further | own, further, everywhere, token)
 
     @property
     def session(self) -> str:
@@ -104,27 +106,28 @@ class Door:
         if origin is not None:
             sender = urlsplit(origin).netloc.lower()
             # A proxy in front may have changed the Host, but not the Origin.
-            if not sender or (sender != host.lower() and hostname(sender) not in self.names - LOOPBACK):
+            if not sender or (sender != host.lower() and hostname(sender) not in self.proxied):
                 return error_response("FORBIDDEN", f"a request from {origin[:100]!r} may change nothing here", 403)
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         # A browser asks before it sends anything but a plain POST elsewhere, and is not answered.
-        if request.method == "POST" and kind != "application/json" and request.url.path != "/login":
+        if request.method == "POST" and kind != "application/json" and request.scope["path"] != FORM:
             text = "send JSON, with the header `Content-Type: application/json`"
             return error_response(ValidationError.code, text, 415)
         return None
 
     def _admitted(self, request: Request) -> bool:
-        if request.url.path in OPEN or request.url.path.startswith("/static/"):
+        path = request.scope["path"]  # `request.url` is made from the Host header, too
+        if path in OPEN or path.startswith("/static/"):
             return True
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return self.opens_with(given.strip())
-        return hmac.compare_digest(request.cookies.get(self.cookie, "").encode(), self.session.encode())
+        return hmac.compare_digest(request.cookies.get(COOKIE, "").encode(), self.session.encode())
 
 
 def _ask_for_token(request: Request) -> Response:
     if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
-        return RedirectResponse("/login", status_code=303)
+        return RedirectResponse(FORM, status_code=303)
     text = "say the token: `Authorization: Bearer …` with the value of PENSTOCK_SERVE_TOKEN"
     response = error_response("UNAUTHORIZED", text, 401)
     response.headers["WWW-Authenticate"] = "Bearer"
@@ -133,10 +136,8 @@ def _ask_for_token(request: Request) -> Response:
 
 def hostname(authority: str) -> str:
     """Return the lower-case name in `name:port`, an IPv6 address without its brackets; "" for what is none."""
-    try:
-        return urlsplit(f"//{authority}").hostname or ""
-    except ValueError:
-        return ""
+    parts = AUTHORITY.fullmatch(authority)
+    return parts[1].strip("[]").lower() if parts else ""
 
 
 def is_address(name: str) -> bool:

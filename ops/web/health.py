@@ -45,12 +45,15 @@ async def alive(_request: Request) -> Response:
 
 
 def unready(settings: Settings) -> str | None:
-    """Return what keeps this process from answering, None when nothing does; nothing is started for the question."""
+    """Return what keeps this process from answering, None when nothing does; nothing is started for the question.
+
+    Everybody may ask, so nobody is told where the database is; `penstock doctor` says more.
+    """
     url = settings.database_url or Cluster(settings.penstock_home.resolve()).url
     try:
         state = database.status(url)
     except DatabaseError as error:
-        return str(error)
+        return f"{str(error).partition(':')[0]}; `penstock doctor` looks for the cause"
     if state.current == state.head:
         return None
     return f"the database is at revision {state.current}, not {state.head}; run `penstock db upgrade`"

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 from anyio import to_thread
-from sqlalchemy.exc import SQLAlchemyError
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.routing import Route
 
@@ -19,7 +18,7 @@ from ops.following import FALLBACK_SECONDS, Announcements
 from ops.web.answers import error_body
 from ops.web.records import Snapshot
 from pipeline import jobs
-from pipeline.errors import DatabaseError, PenstockError
+from pipeline.errors import PenstockError
 from pipeline.states import ACTIVE, WORKING
 from pipeline.store.jobs import JobFilter
 
@@ -132,7 +131,7 @@ class Hub:
                 engine = self._site.office().engine
                 with Announcements(engine) as announcements:
                     self._look_on(engine, announcements, loop)
-            except (PenstockError, SQLAlchemyError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, watchers hear of it, and the thread lives
                 self._tell(loop, self._trouble(error))
                 time.sleep(BACK_OFF[min(self._failures, len(BACK_OFF)) - 1])
 
@@ -153,8 +152,9 @@ class Hub:
         """Return the event for a database that cannot be looked at; the log has it once."""
         self._failures += 1
         if self._failures == 1:
-            log.warning("web.blind", reason=str(error))
-        fault = error if isinstance(error, PenstockError) else DatabaseError(f"the database refuses: {error}")
+            log.warning("web.blind", reason=f"{type(error).__name__}: {error}")
+        unknown = PenstockError(f"{type(error).__name__}: the log of this server says more")
+        fault = error if isinstance(error, PenstockError) else unknown
         return ServerSentEvent(json.dumps(error_body(fault.code, str(fault))), event="trouble")
 
     def _tell(self, loop: asyncio.AbstractEventLoop, event: ServerSentEvent) -> None:

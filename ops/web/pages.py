@@ -10,6 +10,8 @@ from starlette.responses import HTMLResponse, RedirectResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from ops.web.guard import COOKIE, FORM
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -34,15 +36,13 @@ def routes(door: Door) -> Sequence[BaseRoute]:
             return _document("login.html", status=401, said=WRONG)
         response = RedirectResponse("/", status_code=303)
         secure = request.url.scheme == "https"
-        response.set_cookie(
-            door.cookie, door.session, max_age=30 * 86_400, httponly=True, samesite="strict", secure=secure
-        )
+        response.set_cookie(COOKIE, door.session, max_age=30 * 86_400, httponly=True, samesite="strict", secure=secure)
         return response
 
     return (
         Route("/", page),
-        Route("/login", form),
-        Route("/login", enter, methods=["POST"]),
+        Route(FORM, form),
+        Route(FORM, enter, methods=["POST"]),
         Mount("/static", StaticFiles(directory=STATIC)),
     )
 

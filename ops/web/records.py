@@ -3,8 +3,23 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
 
 from pipeline.records import Job, Record, Worker
+
+
+def _zoned(moment: datetime) -> datetime:
+    """Return a moment with its zone, the local one where none was said."""
+    try:
+        return moment.astimezone()
+    except OverflowError as error:
+        message = "it is too far away"
+        raise ValueError(message) from error
+
+
+Moment = Annotated[datetime, AfterValidator(_zoned)]
 
 
 class Snapshot(Record):
@@ -21,8 +36,8 @@ class JobsQuery(Record):
     status: tuple[str, ...] = ()
     project: str | None = None
     path_prefix: str | None = None
-    after: datetime | None = None
-    before: datetime | None = None
+    after: Moment | None = None
+    before: Moment | None = None
     limit: int = 20
     offset: int = 0
 
@@ -30,7 +45,7 @@ class JobsQuery(Record):
 class JobQuery(Record):
     """How many skipped and failed files to list with a job."""
 
-    files: int = 200
+    files: int = Field(default=200, ge=0, le=10_000)
 
 
 class SearchQuery(Record):

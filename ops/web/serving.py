@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import webbrowser
+from threading import Thread
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -66,7 +67,7 @@ def run(settings: Settings, host: str, port: int, *, opens_browser: bool = False
         signal.signal(number, lambda *_: None)
     log.info("web.started", url=address, token=bool(door.token))
     if opens_browser:
-        webbrowser.open(address)
+        Thread(target=webbrowser.open, args=(address,), daemon=True).start()  # one in a terminal stays until it is left
     Server(config, hub).run(sockets=[listener])
     log.info("web.ended")
     flush()

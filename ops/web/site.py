@@ -12,7 +12,6 @@ from ops import postgres, supervisor
 from ops.office import open_office
 from pipeline import jobs
 from pipeline.errors import DatabaseError, PenstockError
-from pipeline.states import WORKING, JobStatus
 from pipeline.store.jobs import JobFilter
 
 if TYPE_CHECKING:
@@ -55,8 +54,8 @@ class Site:
     def open(self) -> None:
         """Open the database at the start, and call workers where work was left; a fault is told and tried later."""
         try:
-            left = JobFilter(statuses=(JobStatus.PENDING, *WORKING))
-            if jobs.listed(self.office().engine, left, limit=1).jobs:
+            left = jobs.listed(self.office().engine, JobFilter(statuses=tuple(jobs.WAITING)), limit=1)
+            if left.jobs:
                 supervisor.ensure(self.settings)
         except PenstockError as error:
             log.warning("web.waits", reason=str(error))

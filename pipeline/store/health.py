@@ -107,7 +107,7 @@ SPACES: Final = text("""
 SELECT m.embedder, m.model, m.dimension, count(*) FROM penstock.repositories AS r
 JOIN penstock.models AS m ON m.id = r.model_id GROUP BY 1, 2, 3 ORDER BY 4 DESC
 """)
-UNDELIVERED: Final = text("SELECT count(*), max(attempts) FROM penstock.notification_outbox WHERE attempts > 0")
+UNDELIVERED: Final = text("SELECT count(*), max(attempts) FROM penstock.notification_outbox WHERE attempts > 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +146,6 @@ def spaces(connection: Connection) -> list[Space]:
 
 
 def undelivered(connection: Connection) -> tuple[int, int]:
-    """Return how many notifications failed and wait to be tried again, and how often one was tried."""
+    """Return how many notifications were tried more than once, and how often one was."""
     count, attempts = connection.execute(UNDELIVERED).one()
     return count, attempts or 0

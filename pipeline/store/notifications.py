@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # What is due, with its job. A moment further ahead than anything is ever put off was written before the server's clock
 # was set back.
 DUE: Final = text("""
-SELECT o.event_id, o.attempts, o.served, e.type, e.at, e.detail, j.*,
+SELECT o.event_id, o.attempts, o.served, e.type, e.at, e.detail, clock_timestamp() AS now, j.*,
        EXISTS (SELECT FROM penstock.job_events f WHERE f.job_id = j.id AND f.type = e.type AND f.id < e.id) AS repeated
 FROM penstock.notification_outbox o
 JOIN penstock.job_events e ON e.id = o.event_id
@@ -40,7 +40,7 @@ CLAIM: Final = text("""
 UPDATE penstock.notification_outbox SET
     attempts = attempts + 1,
     due_at = clock_timestamp()
-        + make_interval(secs => least(:longest, :first * 2.0 ^ least(attempts, 20)) * (0.8 + 0.4 * random()))
+        + make_interval(secs => least(:longest, :first * 2.0 ^ least(attempts, 20)) * (0.75 + 0.25 * random()))
 WHERE event_id = ANY(:events)
 """)
 

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import text
 
+from ops.settings import Settings as Penstock
+from ops.supervisor import places
+from pipeline import jobs
 from pipeline.states import JobStatus, Stage
 from tests.acceptance.working import eventually, running
 from tests.ollama_standin import OllamaStandin, Settings
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 WINDOW: Final = 16
 WAITING: Final = text("SELECT count(*) FROM dramatiq.queue WHERE queue_name = 'embed' AND lane = :job")
 EMBEDDED: Final = text("SELECT count(*) FROM penstock.batches WHERE job_id = :job AND stage IN ('write', 'done')")
+SCANS: Final = text("SELECT repo_path, files_scanned, scan_completed FROM penstock.indexing_jobs")
 
 
 def count(engine: Engine, question: object, job_id: UUID) -> int:
@@ -54,3 +58,27 @@ def test_a_small_job_overtakes_what_a_huge_one_has_waiting(engine: Engine, datab
         assert (job.status, job.files_indexed) == (JobStatus.COMPLETED, 50)
         assert overtaken > WINDOW / 4, "the small job waited until nearly all was embedded that came before it"
         assert system.job(first).status == JobStatus.RUNNING
+
+
+def test_a_small_repository_is_scanned_while_a_huge_one_is(engine: Engine, database_url: str, tmp_path: Path) -> None:
+    """The local workers scan as many repositories at once as jobs run, so a small one does not queue up (R16)."""
+    huge, small = tmp_path / "huge", tmp_path / "small"
+    huge.mkdir()
+    for number in range(8_000):
+        (huge / f"{number}.py").write_bytes(b"x\n")
+    generate(small, 50)
+    threads = dict(places(Penstock()))[Stage.SCAN,]
+    with running(engine, database_url, tmp_path) as system:
+        system.start(Stage.SCAN, threads=threads)
+        first = system.submit(huge)
+        eventually(lambda: scans(engine)[str(huge)][0])
+        system.submit(small)
+        eventually(lambda: scans(engine)[str(small)][1])
+        assert not scans(engine)[str(huge)][1]
+        jobs.cancel(system.office, first)
+
+
+def scans(engine: Engine) -> dict[str, tuple[int, bool]]:
+    """Return for each repository how many files are scanned, and whether that is all."""
+    with engine.connect() as connection:
+        return {path: (files, completed) for path, files, completed in connection.execute(SCANS)}

@@ -6,10 +6,14 @@ import os
 import subprocess
 from typing import TYPE_CHECKING
 
+import pytest
 from sqlalchemy import text
 
+from ops import supervisor
 from ops.cli.exits import Exit
+from ops.settings import Settings
 from pipeline import jobs
+from pipeline.errors import ValidationError
 from pipeline.states import JobStatus, Stage
 from tests.acceptance.working import PENSTOCK, System, eventually, running
 from tests.receiver import SECRET, Receiver, receiving
@@ -83,3 +87,15 @@ def test_a_worker_with_an_unusable_service_does_not_start(database_url: str, tmp
     assert started.returncode == Exit.VALIDATION
     assert started.stderr.startswith("error: PENSTOCK_NOTIFY_URLS: entry 2 (slack) cannot be used: ")
     assert SECRET not in started.stdout + started.stderr
+
+
+def test_a_command_that_needs_local_workers_says_that_they_would_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error is the command's own, not a line of a log; nothing was started (R63, R66)."""
+    monkeypatch.setenv("PENSTOCK_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PENSTOCK_NOTIFY_URLS", f"bogus://{SECRET}")
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    with pytest.raises(ValidationError, match=r"entry 1 \(bogus\) cannot be used"):
+        supervisor.ensure(Settings.load())
+    assert not (tmp_path / "home").exists()

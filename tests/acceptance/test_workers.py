@@ -14,6 +14,7 @@ from sqlalchemy import text
 from pipeline import jobs
 from pipeline.states import JobStatus, Stage
 from tests.acceptance.working import System, alive, eventually, running
+from tests.ollama_standin import OllamaStandin, Settings
 from tests.repositories import generate, write
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 HELD: Final = text("SELECT count(*) FROM dramatiq.queue WHERE state = 'consumed'")
+DEATHS: Final = text("SELECT name FROM penstock.counters WHERE name LIKE 'penstock_worker_deaths/%' AND value > 0")
 SECRET: Final = "correct horse battery staple"  # noqa: S105 - of no account
 
 
@@ -83,6 +85,32 @@ def test_a_group_that_is_told_to_end_leaves_nothing_behind(system: System, tmp_p
     for stage in Stage:
         system.start(stage)
     assert system.finished(job_id).status == JobStatus.COMPLETED
+
+
+def test_a_worker_that_is_told_to_end_awaits_its_slow_embedder(
+    engine: Engine, database_url: str, tmp_path: Path
+) -> None:
+    """SIGTERM amid a request of 3 s: the batch is finished first, nothing is asked twice, and all is signed off."""
+    root = write(tmp_path / "shop", {f"part{n}.py": f"x = {n}\n" for n in range(20)})
+    settings = {"PENSTOCK_EMBEDDER": "ollama", "OLLAMA_EMBEDDING_MODEL": "nomic-embed-text"}
+    with (
+        OllamaStandin(Settings(request_delay=3.0)) as server,
+        running(engine, database_url, tmp_path, OLLAMA_HOST=server.url, **settings) as system,
+    ):
+        for stage in (Stage.SCAN, Stage.CHUNK, Stage.EMBED):
+            system.start(stage)
+        job_id = system.submit(root)
+        assert server.ledger.arrived.wait(60)
+        began = time.monotonic()
+        system.end()
+        took = time.monotonic() - began
+        assert [group.returncode for group in system.groups] == [0] * 3
+        assert (pids(system), held(system)) == (set(), 0)
+        assert system.job(job_id).chunks_embedded == sum(server.ledger.sizes)
+        with engine.connect() as connection:
+            assert connection.execute(DEATHS).all() == []
+    assert 1 < took < 15, "the request was given up, or the worker killed"
+    assert (server.ledger.given_up, server.ledger.record()["repeated"]) == (0, 0)
 
 
 def test_a_worker_that_dies_is_started_again(system: System, tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from ops.cli.completing import KINDS
 from ops.processes import GRACE, LAST_SECONDS
-from pipeline.states import Stage
+from pipeline.states import NOTIFIABLE, Stage
 from tests.house.sources import ROOT, documents, files_of_the_project, read
 
 if TYPE_CHECKING:
@@ -59,6 +60,21 @@ def test_the_glossary_has_each_word_once_and_in_order() -> None:
     words = re.findall(r"^\| \*\*(.+?)\*\* \|", read("docs/glossary.md"), re.MULTILINE)
     assert words == sorted(set(words))
     assert set(words) >= CORE_WORDS
+
+
+def test_the_page_on_notifications_lists_every_event() -> None:
+    """Its table has what may be notified of, and the settings file the default (R63)."""
+    table = read("docs/notifications.md").partition("| event | when |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"`(\w+)`(?=[^|]*\|[^|]*\|$)", table, re.MULTILINE)) == set(NOTIFIABLE)
+    default = re.search(r"^#PENSTOCK_NOTIFY_EVENTS=(.*)$", read(".env.example"), re.MULTILINE)
+    assert default
+    assert default[1].split(",") == [event for event in NOTIFIABLE if event != "submitted"]
+
+
+def test_the_page_on_languages_lists_every_kind() -> None:
+    """What the shell completes as a kind is what the page explains (R60)."""
+    table = read("docs/languages.md").partition("| kind | what it is |")[2]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(KINDS)
 
 
 def test_the_procfile_has_a_line_for_every_stage() -> None:

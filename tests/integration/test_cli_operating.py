@@ -134,7 +134,7 @@ def test_a_fault_of_our_own_is_one_line_and_its_traceback_on_demand(
     assert "Traceback" in run("workers", code=Exit.INTERNAL).stderr
 
 
-def test_a_test_message_says_who_took_it(run: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_test_notification_says_who_took_it(run: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each service has its line and its record; one that did not take it makes a code (R63)."""
     up, down = Receiver(), Receiver()
     run.error("notify", "test", code=Exit.VALIDATION)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -11,7 +12,7 @@ from sqlalchemy import text
 
 from actors.broker import LeaseBroker
 from actors.metering import EMBED_REQUESTS, FILES, METRICS, Meter, MeteredEmbedder
-from ops.metrics import GAUGES, Samples, exposition, samples
+from ops.metrics import CONTENT_TYPE, GAUGES, Samples, exposition, samples
 from pipeline import jobs
 from pipeline.embedders import Passage
 from pipeline.errors import EmbedderUnavailable, JobStopped
@@ -19,10 +20,11 @@ from pipeline.records import JobRequest
 from pipeline.states import Stage
 from pipeline.store import counts, workers
 from tests.acceptance.working import eventually, running
-from tests.commanding import open_terminal
+from tests.commanding import NOBODY_LISTENS, open_terminal
 from tests.driving import Driver
 from tests.embedders import WilfulEmbedder
 from tests.repositories import write
+from tests.serving import serving, settings_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,6 +106,20 @@ def test_whoever_strikes_a_worker_keeps_what_it_counted(engine: Engine, end: str
     assert value(engine, "penstock_files_total", outcome="indexed") == (9 if left else 7)
     assert value(engine, "penstock_files_total", outcome="failed") == left
     assert value(engine, "penstock_worker_deaths_total") == (not left)
+
+
+def test_workers_that_end_at_once_lose_no_count(engine: Engine) -> None:
+    """Six at a time add to the same totals: none is the victim of a deadlock, and every count is kept once."""
+
+    def live(pid: int) -> None:
+        with engine.begin() as connection:
+            worker_id = workers.enrol(connection, "here", pid, ["chunk"], 1)
+        with engine.begin() as connection:
+            workers.leave(connection, worker_id, {f"{FILES.name}/{outcome}": 1 for outcome in FILES.values})
+
+    with ThreadPoolExecutor(6) as pool:
+        assert len(list(pool.map(live, range(120)))) == 120
+    assert {value(engine, "penstock_files_total", outcome=outcome) for outcome in FILES.values} == {120}
 
 
 def test_a_process_given_up_for_dead_counts_nothing_twice(engine: Engine) -> None:
@@ -206,6 +222,18 @@ def test_the_commands_print_the_same(
     assert 'penstock_files_total{outcome="indexed"} 3.0\n' in run("metrics").stdout
     found = Samples.model_validate_json(run("metrics", "--json").stdout).samples
     assert [each.value for each in found if each.labels == {"outcome": "indexed"}] == [3.0]
+
+
+def test_prometheus_scrapes_the_site(engine: Engine, database_url: str, tmp_path: Path) -> None:
+    """`/metrics` of `penstock serve` is that text with Prometheus' content type; an unreachable database is a 503."""
+    enrol(engine, 1, indexed=3)
+    with serving(settings_for(database_url, tmp_path)) as site:
+        answer = site.get("/metrics")
+    assert answer.status == 200
+    assert answer.headers["content-type"] == CONTENT_TYPE
+    assert 'penstock_files_total{outcome="indexed"} 3.0\n' in answer.body
+    with serving(settings_for(f"postgresql://{NOBODY_LISTENS}/penstock", tmp_path)) as site:
+        assert site.get("/metrics").status == 503
 
 
 def test_totals_never_fall_while_workers_come_and_go(engine: Engine) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from actors import notifier
 from actors.broker import LeaseBroker
+from actors.metering import NOTIFICATIONS
 from actors.notifier import Notifier
 from ops.notifying import services
 from pipeline import jobs, notifying
@@ -21,7 +22,7 @@ from pipeline.errors import EmbedderUnavailable, ValidationError
 from pipeline.notifying import Throttle
 from pipeline.records import JobRequest, NotifyRules
 from pipeline.states import NOTIFIABLE, JobStatus, Stage
-from pipeline.store import events, messages, progress
+from pipeline.store import counts, events, messages, progress
 from pipeline.store.progress import Clock, Progress
 from tests.acceptance.working import eventually
 from tests.driving import Driver
@@ -133,7 +134,7 @@ def logged(lines: Lines, event: str, entry: int = 1) -> list[str]:
     return [line["about"] for line in lines if line["event"] == event and line["entry"] == entry]
 
 
-# --- delivery ---------------------------------------------------------------------------------------------------------
+# --- answer ---------------------------------------------------------------------------------------------------------
 
 
 def test_every_event_arrives(driver: Driver, root: Path, receiver: Receiver) -> None:
@@ -193,6 +194,11 @@ def test_a_dead_service_keeps_nothing_from_the_others(driver: Driver, root: Path
     reasons = {line["reason"] for line in lines if line["event"] == "notification.failed"}
     assert any("error=500" in reason for reason in reasons)
     assert SECRET not in str(lines)
+    with driver.engine.connect() as connection:
+        counted = counts.totals(connection)
+    failures = sum(str(line["event"]).startswith("notification.failed") for line in lines)
+    assert counted[f"{NOTIFICATIONS.name}/sent"] == sum(line["event"] == "notification.sent" for line in lines)
+    assert counted[f"{NOTIFICATIONS.name}/failed"] == failures
 
 
 def test_a_service_that_hangs_for_ever_holds_a_few_threads(
@@ -234,7 +240,7 @@ def take(engine: Engine, throttle: Throttle) -> list[str]:
     """Return which events a round would send."""
     with engine.begin() as connection:
         connection.execute(DUE)
-        return [notice.kind for notice in throttle.take(connection).due]
+        return [notification.kind for notification in throttle.take(connection).due]
 
 
 def test_what_goes_back_and_forth_is_told_once_in_a_while(driver: Driver, root: Path) -> None:
@@ -296,11 +302,12 @@ def test_nobody_is_interrupted_for_a_job_of_a_moment(
     desktop(tmp_path, monkeypatch)
     with told(driver.engine, "desktop", receiver.url, rules=NotifyRules(least_seconds=30)):
         driver.index(root)
-        driver.index(write(tmp_path / "empty", {"a.bin": "\0"}))
+        driver.index(write(tmp_path / "a\n<b>", {"a.bin": "\0"}))
         eventually(lambda: not waiting(driver.engine))
     assert "shop: indexing is complete" in receiver.titles
     shown = (tmp_path / "shown").read_text()
-    assert "empty: indexing has failed" in shown
+    assert "a <b>: indexing has failed" in shown
+    assert "a\n&lt;b&gt; (project" in shown
     assert "--urgency=critical" in shown
     assert "complete" not in shown
 

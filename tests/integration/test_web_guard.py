@@ -96,6 +96,8 @@ def test_without_the_token_nothing_is_told(locked: Client) -> None:
         assert answer.error[:2] == (401, "UNAUTHORIZED")
         assert answer.headers["www-authenticate"] == "Bearer"
     assert {locked.get(path).status for path in ("/healthz", "/readyz", "/login", "/static/style.css")} == {200}
+    for name in ("localhost/login#", "localhost/static/", "localhost:1/login?"):
+        assert locked.ask("GET", "/api/jobs", headers={"Host": name}).status == 403
     browser = locked.ask("GET", "/", headers={"Accept": "text/html,*/*"})
     assert (browser.status, browser.headers["location"]) == (303, "/login")
 
@@ -116,6 +118,7 @@ def test_the_form_sets_a_cookie_that_scripts_cannot_read(locked: Client) -> None
     cookie, *attributes = answer.headers["set-cookie"].split("; ")
     assert {"HttpOnly", "SameSite=strict", "Path=/"} <= set(attributes)
     assert TOKEN not in cookie
+    assert "Secure" in log_in(locked, TOKEN, **{"X-Forwarded-Proto": "https"}).headers["set-cookie"]
     assert locked.ask("GET", "/api/jobs", headers={"Cookie": cookie}).status == 200
     assert locked.ask("GET", "/api/jobs", headers={"Cookie": f"{cookie}0"}).status == 401
 
@@ -193,6 +196,8 @@ def test_the_address_that_is_told_can_be_opened() -> None:
 
 def test_every_answer_forbids_what_the_page_does_not_need(site: Client) -> None:
     """Scripts and styles come from here only, nothing inline; no frames, no sniffing, no referrer."""
+    too_large = "/" + "x" * 1_100_000
+    assert "content-security-policy" in site.post("/api/jobs", {"repo_path": too_large}).headers
     for path in ("/", "/login", "/static/app.js", "/api/jobs", "/api/nothing", "/healthz"):
         headers = site.get(path).headers
         policy = headers["content-security-policy"]

@@ -13,6 +13,7 @@ const banner = document.getElementById("banner");
 const field = document.getElementById("q");
 const live = new Live();
 const STATES = { connecting: "connecting", live: "live", blind: "no database", away: "reconnecting" };
+const LOST = "The connection to Penstock is lost; what you see may be old. Trying again …";
 let view = null;
 let fault = "";
 
@@ -39,7 +40,10 @@ function route({ first = false } = {}) {
   complain("");
   arrange(main, [view.node]);
   if (live.snapshot) view.update?.(live.snapshot);
-  for (const link of document.querySelectorAll("nav [data-view]")) link.toggleAttribute("aria-current", link.dataset.view === name);
+  for (const link of document.querySelectorAll("nav [data-view]")) {
+    if (link.dataset.view === name) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
   if (name === "search") field.value = new URLSearchParams(address.split("?")[1]).get("query") ?? "";
   entitle();
   if (!first && document.activeElement !== field) view.node.querySelector("h1")?.focus();
@@ -58,16 +62,15 @@ function complain(text) {
 }
 
 function tellBanner(trouble = "") {
-  const lost = live.state === "away" ? "The connection to Penstock is lost; what you see may be old. Trying again …" : "";
-  const text = fault || trouble || lost;
+  const text = fault || trouble || (live.state === "away" ? LOST : "");
   banner.hidden = !text;
-  const again = trouble && !fault ? el("button", { type: "button", onclick: again_ }, "Try now") : null;
+  const again = trouble && !fault ? el("button", { type: "button", onclick: retry }, "Try now") : null;
   const dismiss = fault ? el("button", { type: "button", onclick: () => complain("") }, "Close") : null;
   if (banner.firstChild?.textContent !== text) arrange(banner, [el("span", {}, text), again, dismiss].filter(Boolean));
 }
 
 /** Ask as a user, for whom an embedded database is started; the stream only looks. */
-function again_() {
+function retry() {
   get("/api/workers").then(() => live.connect()).catch((error) => tellBanner(error.message));
 }
 
@@ -131,7 +134,7 @@ document.addEventListener("keydown", (event) => {
 
 /** Put the cursor where a job is begun. */
 function begin() {
-  if (!main.querySelector("form.start")) { location.hash = "#/"; route(); }
+  if (!main.querySelector("form.start")) { history.pushState(null, "", "#/"); route(); }
   main.querySelector("form.start input").focus();
 }
 

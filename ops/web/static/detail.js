@@ -1,12 +1,13 @@
 // One job: its water, its facts, what happened to it, and the files that were passed over.
 
 import { get } from "./api.js";
-import { arrange, el, say } from "./dom.js";
+import { arrange, el, say, table } from "./dom.js";
 import { Flow } from "./flow.js";
 import { ACTIVE, Actions, throttled } from "./jobs.js";
 import { ago, bytes, count, duration, left, moment, percent } from "./words.js";
 
 const FILES = 500;
+const OUTCOMES = ["indexed", "unchanged", "removed", "skipped", "failed"];
 
 /** The view of the job with this id. */
 export function jobView({ id, say: tell }) {
@@ -14,7 +15,7 @@ export function jobView({ id, say: tell }) {
   let seen = "";
   const ask = throttled(async () => {
     try {
-      page.show(await get(`/api/jobs/${id}`, { files: FILES }));
+      page.show(await get(`/api/jobs/${encodeURIComponent(id)}`, { files: FILES }));
     } catch (error) {
       if (error.status && error.status < 500) page.miss(error.message);
       else throw error;
@@ -23,6 +24,7 @@ export function jobView({ id, say: tell }) {
   const update = (snapshot) => {
     const job = snapshot.jobs.find((one) => one.job_id === id);
     if (job) page.move(job);
+    page.age();
     const mark = job ? `${job.updated_at} ${job.status}` : "settled";
     if (mark !== seen) ask();
     seen = mark;
@@ -33,31 +35,39 @@ export function jobView({ id, say: tell }) {
 class Page {
   title = "Job";
   #parts;
+  #card;
   #flow = new Flow();
 
   constructor(tell) {
     const parts = (this.#parts = {
-      name: el("h1", { tabindex: -1 }, "Job"), path: el("span.path"), pill: el("span.pill"), percent: el("span.percent"),
-      message: el("p.message"), rest: el("p.rest"), facts: el("dl.facts"), error: el("div.fault", { hidden: true }),
-      events: el("ol.events"), files: el("div.files"),
+      name: el("h1", { tabindex: -1 }, "Job"),
+      path: el("span.path"),
+      pill: el("span.pill"),
+      percent: el("span.percent"),
+      message: el("p.message", {}, "Loading …"),
+      rest: el("p.rest"),
+      facts: el("dl.facts"),
+      trace: el("details.trace", { hidden: true }),
+      events: el("ol.events"),
+      files: el("div.files"),
     });
     parts.actions = new Actions(tell);
-    this.node = el("section.detail", {}, el("p.back", {}, el("a", { href: "#/" }, "← Jobs")),
-      el("article.job", {}, el("header", {}, parts.name, parts.path, parts.pill, parts.percent), this.#flow.node,
-        el("footer", {}, parts.message, parts.rest, parts.actions.node)),
-      parts.error,
-      el("div.columns", {}, el("section", {}, el("h2", {}, "What happened"), parts.events),
-        el("section", {}, el("h2", {}, "Facts"), parts.facts)),
-      el("section", {}, el("h2", {}, "Files passed over"), parts.files));
+    this.#card = el("article.job", { "data-active": true },
+      el("header", {}, parts.name, parts.path, parts.pill, parts.percent),
+      this.#flow.node,
+      el("footer", {}, el("div.words", {}, parts.message, parts.rest), parts.actions.node),
+      parts.trace);
+    this.node = el("section.detail", {}, back(), this.#card,
+      el("div.columns", {}, titled("What happened", parts.events), titled("Facts", parts.facts)),
+      titled("Files passed over", parts.files));
   }
 
   /** Show what a snapshot knows. */
   move(job) {
     const { name, path, pill, percent: share, message, rest, actions } = this.#parts;
     this.title = `${ACTIVE.has(job.status) ? percent(job.progress_percentage) : job.status} · ${job.name}`;
-    this.node.querySelector(".job").dataset.status = job.status;
-    this.node.querySelector(".job").dataset.active = "true";
-    this.node.querySelector(".job").dataset.stalled = job.stall_reason !== null;
+    this.#card.dataset.status = job.status;
+    this.#card.dataset.stalled = job.stall_reason !== null;
     say(name, job.name);
     say(path, job.repo_path);
     say(pill, job.stall_reason ? "waiting" : job.status);
@@ -71,18 +81,27 @@ class Page {
   /** Show all there is to know. */
   show(job) {
     this.move(job);
-    const { facts, events, files, error } = this.#parts;
+    const { facts, events, files, trace } = this.#parts;
     arrange(facts, factsOf(job).flatMap(([term, value]) => [el("dt", {}, term), el("dd", {}, value)]));
     arrange(events, job.events.map(eventLine));
     arrange(files, filesOf(job));
-    error.hidden = job.error_message === null;
-    arrange(error, job.error_message === null ? [] : faultOf(job));
+    trace.hidden = !job.error_traceback;
+    if (!trace.hidden && !trace.firstChild) trace.append(...traceOf(job));
+  }
+
+  /** Have the ages of things grow. */
+  age() {
+    for (const time of this.#parts.facts.querySelectorAll("time")) say(time, ago(time.dateTime));
   }
 
   miss(text) {
-    arrange(this.node, [el("p.back", {}, el("a", { href: "#/" }, "← Jobs")), el("p.empty", { role: "alert" }, text)]);
+    arrange(this.node, [back(), el("p.empty", { role: "alert" }, text)]);
   }
 }
+
+const back = () => el("p.back", {}, el("a", { href: "#/" }, "← Jobs"));
+
+const titled = (title, content) => el("section", {}, el("h2", {}, title), content);
 
 function factsOf(job) {
   const number = (name) => count(job[name]);
@@ -90,6 +109,7 @@ function factsOf(job) {
   return [
     ["Job", el("code", {}, job.job_id)],
     ["Project", job.project_id],
+    job.revision && ["Revision", el("code", {}, job.revision)],
     ["Embedder", `${job.embedder} ${job.model}`],
     ["Submitted", when(job.created_at)],
     job.started_at && ["Started", when(job.started_at)],
@@ -98,8 +118,8 @@ function factsOf(job) {
     ["Busy", busy],
     job.resumed_from && ["Resumes", el("a", { href: `#/jobs/${job.resumed_from}` }, job.resumed_from)],
     job.force_reindex && ["Forced", "every file, changed or not"],
-    ["Files", `${number("files_indexed")} indexed, ${number("files_unchanged")} unchanged, ${number("files_removed")} removed, ${number("files_skipped")} skipped, ${number("files_failed")} failed`],
-    ["Chunks", `${number("chunks_written")} written; ${number("chunks_embedded")} embedded, ${number("chunks_reused")} known before`],
+    ["Files", OUTCOMES.map((outcome) => `${number(`files_${outcome}`)} ${outcome}`).join(", ")],
+    ["Chunks", `${number("chunks_written")} written; ${number("chunks_embedded")} embedded, ${number("chunks_reused")} reused`],
     ["Read", bytes(job.bytes_scanned)],
     ["Batches", `${number("batches_done")} of ${number("batches_total")}`],
     job.passages_truncated > 0 && ["Cut", `${number("passages_truncated")} passages were longer than the model takes`],
@@ -109,20 +129,22 @@ function factsOf(job) {
 const when = (text) => el("time", { datetime: text, title: moment(text) }, ago(text));
 
 function eventLine(event) {
-  const said = Object.entries(event.detail).map(([name, value]) => el("span.detail", {}, el("i", {}, name.replaceAll("_", " ")), ` ${value}`));
-  return el("li", { "data-type": event.type }, el("time", { datetime: event.at, title: moment(event.at) }, new Date(event.at).toLocaleTimeString()), el("b", {}, event.type), said);
+  const said = Object.entries(event.detail).map(([name, value]) =>
+    el("span.detail", {}, el("i", {}, name.replaceAll("_", " ")), ` ${value}`));
+  const at = el("time", { datetime: event.at, title: moment(event.at) }, new Date(event.at).toLocaleTimeString());
+  return el("li", { "data-type": event.type }, at, el("b", {}, event.type), said);
 }
 
 function filesOf(job) {
   const total = job.files_skipped + job.files_failed;
-  if (!job.files.length) return [el("p.muted", {}, total ? `${count(total)} so far; their names come with the batches.` : "None.")];
-  const rows = job.files.map((file) => el("tr", { "data-outcome": file.outcome }, el("td", {}, file.outcome), el("td.path", {}, file.path), el("td", {}, file.reason)));
-  const head = el("tr", {}, ["Outcome", "File", "Reason"].map((title) => el("th", { scope: "col" }, title)));
-  const rest = total > job.files.length ? el("p.muted", {}, `${count(total - job.files.length)} more: penstock status ${job.job_id} --files ${total}`) : null;
-  return [el("div.scroll", { tabindex: 0, role: "region", "aria-label": "Skipped and failed files" }, el("table", {}, el("thead", {}, head), el("tbody", {}, rows))), rest].filter(Boolean);
+  if (!job.files.length) return [el("p.muted", {}, total ? `${count(total)}, not named yet.` : "None.")];
+  const rows = job.files.map((file) => [file.outcome, el("span.path", {}, file.path), file.reason]);
+  const more = total - job.files.length;
+  const rest = more > 0 ? el("p.muted", {}, `${count(more)} more: penstock status ${job.job_id} --files ${total}`) : null;
+  return [table("Skipped and failed files", ["Outcome", "File", "Reason"], rows), rest].filter(Boolean);
 }
 
-function faultOf(job) {
-  const trace = job.error_traceback ? el("details", {}, el("summary", {}, `Traceback (${job.error_type})`), el("pre", { tabindex: 0 }, el("code", {}, job.error_traceback))) : null;
-  return [el("p", { role: "alert" }, job.error_message), trace].filter(Boolean);
-}
+const traceOf = (job) => [
+  el("summary", {}, `Traceback (${job.error_type})`),
+  el("pre", { tabindex: 0 }, el("code", {}, job.error_traceback)),
+];

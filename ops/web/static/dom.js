@@ -35,6 +35,14 @@ export function arrange(parent, children) {
   }
 }
 
+/** Return a table that scrolls by itself where it is too large. */
+export function table(name, titles, rows) {
+  const head = el("tr", {}, titles.map((title) => el("th", { scope: "col" }, title)));
+  const body = rows.map((cells) => el("tr", {}, cells.map((cell) => el("td", {}, cell))));
+  return el("div.scroll", { tabindex: 0, role: "region", "aria-label": name },
+    el("table", {}, el("thead", {}, head), el("tbody", {}, body)));
+}
+
 /** Tell a screen reader something, politely. */
 export function announce(text) {
   document.getElementById("said").textContent = text;

@@ -23,8 +23,8 @@ export function editor() {
 
 export const choose = (key) => remember("editor", key);
 
-/** Return the address that opens a hit in the editor; null when it was not read from a folder of a machine. */
+/** Return the address that opens a hit in the editor; null when it comes from git's objects and not from a folder. */
 export function opens(hit) {
-  if (!hit.repository.startsWith("/") || hit.revision) return null;
+  if (hit.revision || !hit.repository.startsWith("/")) return null;
   return EDITORS[editor()][1](`${hit.repository}/${hit.path}`, hit.start_line);
 }

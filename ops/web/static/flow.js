@@ -65,6 +65,7 @@ function fill(parts, stage, rate, job) {
   parts.bar.setAttribute("aria-valuenow", Math.round(share));
   parts.bar.setAttribute("aria-valuetext", text);
   say(parts.amount, text);
+  parts.rate.dataset.moving = rate >= 0.5;
   say(parts.rate, rate >= 0.5 ? `${count(rate)}/s` : share >= 100 && stage.busy_seconds ? `${duration(stage.busy_seconds)} busy` : "");
 }
 

@@ -8,6 +8,7 @@ import { ago, count, duration, left, moment, percent } from "./words.js";
 export const ACTIVE = new Set(["pending", "running", "paused", "blocked"]);
 const FILTERS = { all: [], active: [...ACTIVE], completed: ["completed"], failed: ["failed"], cancelled: ["cancelled"] };
 const PAGE = 20;
+const KEPT = "What it has indexed stays searchable. It cannot be continued, but a new job skips what is done.";
 const SIGNS = { completed: "✓", failed: "✕", cancelled: "–", paused: "❙❙", blocked: "!", pending: "…", running: "≈" };
 
 /** The view of all jobs. */
@@ -15,7 +16,7 @@ export function jobsView({ parameters, say: tell }) {
   const state = parameters.get("state") ?? "all";
   const offset = Number(parameters.get("offset")) || 0;
   const cards = new Map();
-  const list = el("div.jobs", { role: "list", "aria-label": "Jobs" });
+  const list = el("div.jobs", { role: "list", "aria-label": "Jobs" }, el("p.loading", {}, "Loading …"));
   const more = el("nav.pages", { "aria-label": "Pages" });
   const empty = emptyNote(state);
   const node = el("section", {}, el("h1", { tabindex: -1 }, "Jobs"), startForm(tell), filters(state), empty, list, more);
@@ -57,7 +58,7 @@ export function throttled(work) {
 class Card {
   #parts;
   #flow = new Flow();
-  #status = null;
+  #told = null;
 
   constructor(tell) {
     const parts = (this.#parts = {
@@ -72,7 +73,7 @@ class Card {
     parts.actions = new Actions(tell);
     this.node = el("article.job", { role: "listitem" },
       el("header", {}, parts.sign, el("h2", {}, parts.name), parts.path, parts.pill, parts.percent),
-      this.#flow.node, el("footer", {}, parts.message, parts.rest, parts.actions.node));
+      this.#flow.node, el("footer", {}, el("div.words", {}, parts.message, parts.rest), parts.actions.node));
   }
 
   update(job) {
@@ -96,16 +97,18 @@ class Card {
     this.#speak(job);
   }
 
-  /** Announce a change of state, and nothing of the many changes between. */
+  /** Announce each change of state and each quarter, and nothing of the many changes between. */
   #speak(job) {
-    if (this.#status && this.#status !== job.status) announce(`${job.name}: ${job.progress_message}`);
-    this.#status = job.status;
+    const news = `${job.status} ${Math.floor(job.progress_percentage / 25)}`;
+    if (this.#told && this.#told !== news) announce(`${job.name}: ${percent(job.progress_percentage)}, ${job.progress_message}`);
+    this.#told = news;
   }
 }
 
 function restOf(job) {
-  if (!ACTIVE.has(job.status)) return [job.duration_seconds === null ? "" : duration(job.duration_seconds), ago(job.finished_at)].filter(Boolean).join(" · ");
-  return left(job.estimated_remaining_seconds);
+  if (ACTIVE.has(job.status)) return left(job.estimated_remaining_seconds);
+  const ran = job.duration_seconds === null ? "" : `${duration(job.duration_seconds)} · `;
+  return ran + ago(job.finished_at);
 }
 
 /** The buttons of a job; a cancel asks, in place. */
@@ -124,9 +127,12 @@ export class Actions {
       } catch (error) { tell(error.message); }
     };
     const cancel = move("cancel", { confirm: true });
-    const ask = () => confirmed(`Cancel the job of ${this.#job.name}?`,
-      "What it has indexed stays searchable. It cannot be continued, but a new job skips what is done.", "Cancel the job").then((yes) => yes && cancel());
-    this.#buttons = { pause: button("Pause", move("pause")), resume: button("Resume", move("resume")), cancel: button("Cancel", ask, ".danger") };
+    const ask = async () => { if (await confirmed(`Cancel the job of ${this.#job.name}?`, KEPT, "Cancel the job")) await cancel(); };
+    this.#buttons = {
+      pause: button("Pause", move("pause")),
+      resume: button("Resume", move("resume")),
+      cancel: button("Cancel", ask, ".danger"),
+    };
     this.node = el("div.actions", {}, Object.values(this.#buttons));
   }
 
@@ -141,18 +147,22 @@ export class Actions {
 }
 
 /** Ask before something is lost; resolves to true for a yes. */
-export function confirmed(question, text, yes) {
+function confirmed(question, text, yes) {
+  const answers = el("div.actions", {},
+    el("button", { value: "no", autofocus: true }, "Keep the job"),
+    el("button.danger", { value: "yes" }, yes));
+  const dialog = el("dialog", { "aria-labelledby": "question" },
+    el("form", { method: "dialog" }, el("h2", { id: "question" }, question), el("p", {}, text), answers));
+  document.body.append(dialog);
+  dialog.showModal();
   return new Promise((resolve) => {
-    const dialog = el("dialog.ask", { "aria-labelledby": "question", onclose: () => { dialog.remove(); resolve(dialog.returnValue === "yes"); } },
-      el("form", { method: "dialog" }, el("h2", { id: "question" }, question), el("p", {}, text),
-        el("div.actions", {}, el("button", { value: "no", autofocus: true }, "Keep the job"), el("button.danger", { value: "yes" }, yes))));
-    document.body.append(dialog);
-    dialog.showModal();
+    dialog.addEventListener("close", () => { dialog.remove(); resolve(dialog.returnValue === "yes"); });
   });
 }
 
 function filters(state) {
-  const link = (name) => el("a", { href: name === "all" ? "#/" : `#/?state=${name}`, "aria-current": name === state ? "true" : null }, name);
+  const current = (name) => (name === state ? "true" : null);
+  const link = (name) => el("a", { href: name === "all" ? "#/" : `#/?state=${name}`, "aria-current": current(name) }, name);
   return el("nav.filters", { "aria-label": "States" }, Object.keys(FILTERS).map(link));
 }
 
@@ -170,7 +180,7 @@ function pages(state, offset, shown, total) {
 function emptyNote(state) {
   if (state !== "all") return el("p.empty", { hidden: true }, `No job is ${state}.`);
   return el("div.empty", { hidden: true }, el("h2", {}, "Nothing has been indexed yet"),
-    el("p", {}, "Name a folder above, such as ", el("code", {}, "/home/you/src/project"), ", and press Start. Or in a terminal:"),
+    el("p", {}, "Name a folder or a git URL above, such as ", el("code", {}, "/home/you/src/project"), ", and press Start. Or in a terminal:"),
     el("pre", {}, el("code", {}, "penstock index ~/src/project")),
     el("p", {}, "You can search as soon as the first files are written."));
 }
@@ -178,9 +188,15 @@ function emptyNote(state) {
 /** The form that begins a job. */
 function startForm(tell) {
   const said = el("p.said", { role: "status" });
-  const path = el("input", { name: "repo_path", required: true, placeholder: "/path/to/a/repository", "aria-label": "Folder to index", autocomplete: "off", spellcheck: "false", list: "known", "aria-keyshortcuts": "n" });
-  const form = el("form.start", {}, el("div.entry", {}, path, el("button.primary", { type: "submit" }, "Start")),
-    el("details", {}, el("summary", {}, "Options"), options()), said, known());
+  const path = el("input", {
+    name: "repo_path", required: true, placeholder: "/path/to/a/repository, or a git URL", list: "known",
+    autocomplete: "off", spellcheck: "false", "aria-label": "Folder or git URL to index", "aria-keyshortcuts": "n",
+  });
+  const form = el("form.start", {},
+    el("div.entry", {}, path, el("button.primary", { type: "submit" }, "Start")),
+    el("details", {}, el("summary", {}, "Options"), options()),
+    said,
+    known());
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     say(said, "");
@@ -220,7 +236,10 @@ function request(data) {
 /** Return the list from which the path field completes: what is indexed already. */
 function known() {
   const list = el("datalist", { id: "known" });
-  get("/api/repositories").then(({ repositories }) =>
-    list.append(...[...new Set(repositories.map((one) => one.root_path))].map((value) => el("option", { value })))).catch(() => {});
+  const fill = ({ repositories }) => {
+    const roots = new Set(repositories.map((one) => one.root_path));
+    list.append(...[...roots].map((value) => el("option", { value })));
+  };
+  get("/api/repositories").then(fill).catch(() => {});
   return list;
 }

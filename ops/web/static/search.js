@@ -9,16 +9,19 @@ import { percent, plural } from "./words.js";
 const PAGE = 10;
 const SHOWN = 16;
 const KINDS = "function class method interface struct enum type variable module section table text".split(" ");
-const LANGUAGES = "bash c cpp csharp css go html java javascript json kotlin lua markdown php python ruby rust scala sql swift toml tsx typescript yaml".split(" ");
+const LANGUAGES = ("bash c cpp csharp css go html java javascript json kotlin lua markdown php python ruby rust "
+  + "scala sql swift toml tsx typescript yaml").split(" ");
+const EXAMPLES = ["where are retries limited", "give back the message of a worker that died", "parse_config"];
 const FILTERS = ["repo", "language", "kind", "path"];
 
 /** The view of a search; what is asked stands in the address, after the #, where no server and no log sees it. */
-export function searchView({ parameters, say: tell }) {
+export function searchView({ parameters }) {
   const asked = Object.fromEntries(["query", ...FILTERS].map((name) => [name, parameters.get(name) ?? ""]));
   const results = el("div.results", { role: "list", "aria-label": "Results" });
   const note = el("p.note", { role: "status" });
   const more = el("button.more", { type: "button", hidden: true }, "Show more");
-  const node = el("section.search", {}, el("h1", { tabindex: -1 }, asked.query ? "Results" : "Search"), filterForm(asked), note, results, more);
+  const heading = el("h1", { tabindex: -1 }, asked.query ? "Results" : "Search");
+  const node = el("section.search", {}, heading, filterForm(asked), note, results, more);
   const abort = new AbortController();
   const pattern = queryPattern(asked.query);
   let shown = 0;
@@ -33,7 +36,7 @@ export function searchView({ parameters, say: tell }) {
       more.hidden = found.results.length < PAGE;
       if (shown === found.results.length) announce(shown ? plural(shown, "result") : "Nothing was found");
     } catch (error) {
-      if (error.name !== "AbortError") { say(note, error.message); note.dataset.fault = "true"; tell(""); }
+      if (error.name !== "AbortError") { say(note, error.message); note.dataset.fault = "true"; }
     }
     more.disabled = false;
   };
@@ -43,33 +46,55 @@ export function searchView({ parameters, say: tell }) {
 }
 
 function hint() {
-  return el("div.empty", {}, el("h2", {}, "Ask in your own words, or in code"),
-    el("ul", {}, ["where are retries limited", "give back the message of a worker that died", "parse_config"].map((text) =>
-      el("li", {}, el("a", { href: `#/search?${asQuery({ query: text })}` }, text)))),
+  const example = (query) => el("li", {}, el("a", { href: `#/search?${asQuery({ query })}` }, query));
+  return el("div.empty", {}, el("h2", {}, "Ask in your own words, or in code"), el("ul", {}, EXAMPLES.map(example)),
     el("p", {}, "Works while a job runs, on what is written already. Press ", el("kbd", {}, "/"), " anywhere to begin."));
 }
 
 function noteOf(found, shown) {
   if (!shown) return "Nothing was found; try other words, or fewer filters.";
-  const partial = found.index_state === "complete" ? "" : `The index is ${found.index_state}: ${percent(Math.round(1000 * found.coverage) / 10)} of the known files can be found. `;
-  return partial + (found.note ?? "");
+  const note = found.note ?? "";
+  if (found.index_state === "complete") return note;
+  const share = percent(Math.round(1000 * found.coverage) / 10);
+  return `The index is ${found.index_state}: ${share} of the known files can be found. ${note}`;
 }
 
 /** The filters; a change searches anew. */
 function filterForm(asked) {
-  const repository = el("select", { name: "repo" }, el("option", { value: "" }, "all"));
-  const input = (name, list, placeholder) => el("input", { name, list, placeholder, value: asked[name], autocomplete: "off", spellcheck: "false" });
+  const plain = { autocomplete: "off", spellcheck: "false" };
+  const input = (name, list, placeholder) => el("input", { name, list, placeholder, value: asked[name], ...plain });
   const field = (label, control) => el("label", {}, el("span", {}, label), control);
-  const editors = el("select", { name: "editor", onchange: (event) => { choose(event.target.value); go(form, asked); } },
-    Object.entries(EDITORS).map(([key, [name]]) => el("option", { value: key, selected: key === editor() }, name)));
-  const form = el("form.filters", { "aria-label": "Filters", onsubmit: (event) => { event.preventDefault(); go(form, asked); }, onchange: (event) => FILTERS.includes(event.target.name) && go(form, asked) },
-    field("Repository", repository), field("Language", input("language", "languages", "any")), field("Kind", input("kind", "kinds", "any")),
-    field("Path", input("path", null, "src/**")), field("Open in", editors), choices("languages", LANGUAGES), choices("kinds", KINDS), el("button.unseen", { type: "submit", tabindex: -1 }, "Search"));
-  get("/api/repositories").then(({ repositories }) => {
-    const roots = [...new Set([...repositories.map((one) => one.root_path), asked.repo].filter(Boolean))];
-    repository.append(...roots.map((root) => el("option", { value: root, selected: root === asked.repo }, root)));
-  }).catch(() => {});
+  const form = el("form.filters", { "aria-label": "Filters" },
+    field("Repository", repositoryChoice(asked.repo)),
+    field("Language", input("language", "languages", "any")),
+    field("Kind", input("kind", "kinds", "any")),
+    field("Path", input("path", null, "src/**")),
+    field("Open in", editorChoice()),
+    choices("languages", LANGUAGES),
+    choices("kinds", KINDS),
+    el("button.unseen", { type: "submit", tabindex: -1 }, "Search"));
+  const again = (event) => { event.preventDefault(); go(form, asked); };
+  form.addEventListener("submit", again);
+  form.addEventListener("change", again);
   return form;
+}
+
+function editorChoice() {
+  const options = Object.entries(EDITORS).map(([value, [name]]) => el("option", { value, selected: value === editor() }, name));
+  return el("select", { name: "editor", onchange: (event) => choose(event.target.value) }, options);
+}
+
+function repositoryChoice(asked) {
+  const choice = el("select", { name: "repo" }, el("option", { value: "" }, "all"));
+  const option = (value) => el("option", { value, selected: value === asked }, value);
+  if (asked) choice.append(option(asked));
+  const fill = ({ repositories }) => {
+    const others = new Set(repositories.map((one) => one.root_path));
+    others.delete(asked);
+    choice.append(...[...others].map(option));
+  };
+  get("/api/repositories").then(fill).catch(() => {});
+  return choice;
 }
 
 const choices = (id, values) => el("datalist", { id }, values.map((value) => el("option", { value })));
@@ -86,14 +111,26 @@ function go(form, asked) {
 function card(hit, pattern) {
   const place = `${hit.path}:${hit.start_line}`;
   const address = opens(hit);
-  const title = address ? el("a.place", { href: address, title: `Open in ${EDITORS[editor()][0]}` }, place) : el("span.place", {}, place);
-  const copy = el("button.quiet", { type: "button", "aria-label": `Copy ${place}`, onclick: () => copied(copy, `${hit.repository}/${place}`) }, "Copy");
-  const facts = [hit.symbol && el("span.symbol", {}, hit.symbol), el("span", {}, hit.kind), el("span", {}, hit.language), el("span", { title: "score" }, hit.score.toFixed(4))];
+  const title = address
+    ? el("a.place", { href: address, title: `Open in ${EDITORS[editor()][0]}` }, place)
+    : el("span.place", {}, place);
+  const copy = el("button.quiet", { type: "button", "aria-label": `Copy ${place}` }, "Copy");
+  copy.addEventListener("click", () => copied(copy, `${hit.repository}/${place}`));
+  const facts = [hit.symbol && el("span.symbol", {}, hit.symbol), hit.kind, hit.language, hit.revision?.slice(0, 8), hit.score.toFixed(4)];
   const lines = codeLines(hit.content, hit.language, pattern, hit.start_line);
   const code = el("code", {}, lines.slice(0, SHOWN));
-  const rest = lines.length > SHOWN ? el("button.rest", { type: "button", onclick: () => { code.append(...lines.slice(SHOWN)); rest.remove(); } }, `${plural(lines.length - SHOWN, "more line")}`) : null;
-  return el("article.hit", { role: "listitem" }, el("header", {}, el("h2", {}, title), el("span.path", { title: hit.repository }, hit.repository), copy),
-    el("p.facts", {}, facts), el("pre", { tabindex: 0, "aria-label": place }, code), rest);
+  return el("article.hit", { role: "listitem" },
+    el("header", {}, el("h2", {}, title), el("span.path", { title: hit.repository }, hit.repository), copy),
+    el("p.facts", {}, facts.filter(Boolean).map((fact) => el("span", {}, fact))),
+    el("pre", { tabindex: 0, "aria-label": place }, code),
+    lines.length > SHOWN ? unfold(code, lines.slice(SHOWN)) : null);
+}
+
+/** Return the button that shows the lines of a passage that do not fit. */
+function unfold(code, hidden) {
+  const button = el("button.rest", { type: "button" }, plural(hidden.length, "more line"));
+  button.addEventListener("click", () => { code.append(...hidden); button.remove(); });
+  return button;
 }
 
 async function copied(button, text) {
