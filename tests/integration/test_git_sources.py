@@ -276,6 +276,17 @@ def test_what_can_never_be_fetched_fails_with_gits_words(
     assert "check the URL and --ref" in (job.error_message or "")
 
 
+def test_a_fault_that_nobody_foresaw_is_met_three_times(driver: Driver, served: GitServer) -> None:
+    """Neither an outage nor a refusal: it is tried again, and then the job fails with git's words (R14, R34)."""
+    served.status = 418
+    job = jobs.submit(driver.office, JobRequest(repo_path=served.url("shop.git")))
+    for _ in range(3):
+        now(driver.engine)
+        driver.drain()
+    assert driver.mended == ["again in 0.2 s", "again in 1.0 s", "failed job"]
+    assert "error: 418" in (jobs.status(driver.engine, job.job_id).error_message or "")
+
+
 def test_a_repository_above_the_limit_is_refused_with_its_size(driver: Driver, served: GitServer, shop: Path) -> None:
     """The bytes of the files count, whatever their packed size (R08)."""
     write(shop, {f"{number}.txt": "x" * 900_000 for number in range(3)})
