@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -68,7 +69,8 @@ def test_a_scrape_shows_what_all_workers_did(engine: Engine, database_url: str, 
         first = jobs.online(engine)
         job = system.finished(system.submit(root))
         eventually(lambda: value(engine, "penstock_job_events_total", event="completed"))
-        eventually(lambda: value(engine, "penstock_files_total", outcome="indexed"))
+        for stage in Stage:  # each has told what it did: who is killed takes up to two seconds of it along
+            eventually(partial(value, engine, "penstock_stage_duration_seconds_count", stage=stage))
         assert value(engine, "penstock_worker_deaths_total") == 0
         for worker in first:
             system.kill(worker.pid)
