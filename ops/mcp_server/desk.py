@@ -47,6 +47,7 @@ EMBEDDER_SECONDS: Final = 15.0
 """How long a search waits for an embedding server before words alone decide: a client waits a minute at most."""
 NO_WORKER: Final = "No worker is online, so the job waits: have somebody start some (`penstock worker --help`)."
 NOTHING_FOUND: Final = "nothing was found; try other words, or fewer filters"
+NOTHING_YET: Final = "nothing of it can be searched yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +200,7 @@ def _hits(found: SearchResults, budget: int, advice: str | None) -> Hits:
         " or ask again with a smaller limit or a larger max_characters"
         if cut
         else None,
-        None if results else NOTHING_FOUND,
+        None if results else NOTHING_FOUND if found.coverage else NOTHING_YET,
     ]
     return Hits(
         results=results,
