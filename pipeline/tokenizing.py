@@ -38,6 +38,11 @@ def words(text: str) -> list[str]:
     return list(chain.from_iterable(map(_parts, _identifiers(text))))
 
 
+def subwords(text: str) -> list[str]:
+    """Return the words of a text in order, as `words` does, without the joined wholes."""
+    return list(chain.from_iterable(map(_subwords, _identifiers(text))))
+
+
 def _identifiers(text: str) -> list[str]:
     if text.isascii():  # four times as fast as the pattern, which means the same
         return text.encode().translate(_SPACED).decode().split()
@@ -56,6 +61,12 @@ def _parts(identifier: str) -> tuple[str, ...]:
     parts = [identifier[start:end].lower() for start, end in spans]
     whole = ["".join(parts)[:WORD_LENGTH]] if len(parts) > 1 else []
     return (*(part[:WORD_LENGTH] for part in parts if _says_something(part)), *whole)
+
+
+@lru_cache(maxsize=CACHED_IDENTIFIERS)
+def _subwords(identifier: str) -> tuple[str, ...]:
+    parts = _parts(identifier)
+    return parts[:-1] if len(parts) > 1 else parts
 
 
 def _shape(identifier: str) -> str:

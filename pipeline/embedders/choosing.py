@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from pipeline.embedders.local import MODEL, LocalEmbedder
-from pipeline.errors import ValidationError
+from pipeline.errors import ModelMissing, ValidationError
 
 if TYPE_CHECKING:
     from pipeline.embedders import Embedder
@@ -32,7 +32,7 @@ class EmbedderConfig:
 def choose(name: str, model: str, config: EmbedderConfig) -> Embedder:
     """Return the process's embedder of this name and model; an empty model means the embedder's default.
 
-    Raises ValidationError for a name or a local model that does not exist.
+    Raises ValidationError for a name that does not exist, ModelMissing for a local model of another release.
     """
     if name == LOCAL:
         return _local(model or MODEL)
@@ -45,8 +45,8 @@ def choose(name: str, model: str, config: EmbedderConfig) -> Embedder:
 @lru_cache(maxsize=1)
 def _local(model: str) -> LocalEmbedder:
     if model != MODEL:
-        message = f"the local embedder has no model {model!r}; its model is {MODEL}"
-        raise ValidationError(message)
+        message = f"this Penstock's local model is {MODEL}, not {model}: index the repository again"
+        raise ModelMissing(message)
     return LocalEmbedder()
 
 

@@ -15,6 +15,7 @@ import psutil
 from sqlalchemy import text
 
 from pipeline import jobs
+from pipeline.embedders.local import MODEL as LOCAL_MODEL
 from pipeline.jobs import Office
 from pipeline.records import JobRequest
 from pipeline.states import TERMINAL, Stage
@@ -127,7 +128,7 @@ def running(engine: Engine, database_url: str, folder: Path, **environment: str)
     home.mkdir(parents=True)
     variables = {"DATABASE_URL": database_url, "PENSTOCK_HOME": str(home), "PENSTOCK_LOG_FORMAT": "json", **environment}
     embedder = environment.get("PENSTOCK_EMBEDDER", "local")
-    model = environment.get("OLLAMA_EMBEDDING_MODEL", "penstock-hash-1")
+    model = environment.get("OLLAMA_EMBEDDING_MODEL", LOCAL_MODEL)
     office = Office(engine, messages.MessageOutbox(), embedder, model)
     system = System(engine, office, variables, folder / "workers.log")
     try:

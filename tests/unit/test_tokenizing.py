@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.tokenizing import WORD_LENGTH, words
+from pipeline.tokenizing import WORD_LENGTH, subwords, words
 
 
 @pytest.mark.parametrize(
@@ -67,6 +67,11 @@ def test_words_are_clean(text: str) -> None:
         assert 0 < len(word) <= WORD_LENGTH
         assert word == word.lower()
         assert word.isalnum() or not word.isascii()
+
+
+def test_subwords_are_words_without_the_wholes() -> None:
+    """What a model looks up are the parts of an identifier, not the whole again."""
+    assert subwords("getUserName(id) + utf_8") == ["get", "user", "name", "id", "utf"]
 
 
 @given(st.text(alphabet="aBc_ 19.\n", max_size=60))

@@ -1,0 +1,1 @@
+"""The quality bench: how well search finds, beside other ways to search."""

@@ -1,0 +1,157 @@
+"""Pairs to learn from and to be judged by: what people wrote about a definition, and the definition without it.
+
+Definitions are the product's own chunks, so that the model learns what it will be asked about.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+import tarfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Final
+
+from pipeline.chunking import chunk
+from pipeline.embedders import Passage
+from pipeline.languages import language_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from pipeline.records import Chunk
+
+LANGUAGES: Final = frozenset("c cpp go java javascript php python ruby rust tsx typescript".split())
+KINDS: Final = frozenset({"function", "method", "class", "struct", "interface"})
+LARGEST_FILE: Final = 150_000
+LONGEST_LINES: Final = 160
+LEAST_WORDS: Final = 4
+MOST_WORDS: Final = 60
+LONGEST_QUERY: Final = 300
+
+_PASSED_OVER = re.compile(
+    r"(^|/)(tests?|testing|__tests__|specs?|examples?|docs?|vendor|third_party|thirdparty|node_modules|min|umd|locales?"
+    r"|migrations|_vendor|debian|benchmarks?|fixtures|testdata)(/|$)"
+    r"|\.min\.|_pb2|\.pb\.go|zz_generated|\.d\.ts$|bundle|_test\.go$|test_[^/]*\.py$|\.(spec|test)\."
+)
+_DEFINED = re.compile(r"\s*(?:async\s+)?(?:def|class)\b")
+_LITERAL = re.compile(r"'[^']*'|\"[^\"]*\"|#.*")
+_DOCSTRING = re.compile(
+    r"\s*[rRuUbB]{0,2}(?:\"\"\"(.*?)\"\"\"|'''(.*?)'''|\"([^\"\n]{12,})\")[ \t]*(?:\n|$)", re.DOTALL
+)
+_MARKER = re.compile(r"^(?:/\*+!?|///?!?<?|#+|\*+/|\*(?!/))\s?|\s*\*+/$")
+_MARKUP = re.compile(r"<[^>]{1,60}>|\{@\w+\s+|\}|:\w+:`~?|`")
+_END_OF_SUMMARY = re.compile(
+    r"\n\s*\n|\n\s*(?:@|:param|:return|:arg|Args:|Returns|Parameters\s*\n|>>>|\\param|- parameter)"
+)
+_TAG = re.compile(r"^\s*(?:@(?:brief|description|desc|summary)|\\brief)\s*")
+_SENTENCE = re.compile(r"(.{15,}?[.!?])(?:\s|$)")
+_NO_DESCRIPTION = re.compile(
+    r"copyright|licen[sc]e|todo|fixme|deprecated|eslint|@internal|generated|nolint|spdx|istanbul|see above|@override"
+    r"|inheritdoc|[;{}]\s*$|=>|==|\breturn\b.*;",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What somebody wrote about a definition, and the definition without it; `source` is the archive's name."""
+
+    source: str
+    language: str
+    kind: str
+    query: str
+    passage: Passage
+
+
+def pairs_of(archive: Path, most: int) -> list[Pair]:
+    """Return up to `most` pairs of an archive's source files, the same ones each time."""
+    found: dict[bytes, Pair] = {}
+    for path, read in _members(archive):
+        language = language_of(PurePath(path).name, b"")
+        if language in LANGUAGES and not _PASSED_OVER.search(path):
+            for pair in _pairs_in(archive.name, language, read()):
+                digest = hashlib.blake2b(pair.passage.content.encode("utf-8", "replace"), digest_size=16).digest()
+                found.setdefault(digest, pair)
+    pairs = list(found.values())
+    random.Random(1).shuffle(pairs)  # noqa: S311 - of no secret
+    return pairs[:most]
+
+
+def _members(archive: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """Yield the path of each file that is not too large, and what reads it."""
+    if archive.suffix in {".whl", ".zip"}:
+        with zipfile.ZipFile(archive) as bundle:
+            for info in bundle.infolist():
+                if not info.is_dir() and info.file_size < LARGEST_FILE:
+                    yield info.filename, lambda info=info: bundle.read(info)  # type: ignore[misc]
+        return
+    with tarfile.open(archive) as bundle:
+        for member in bundle:
+            content = bundle.extractfile(member) if member.isfile() and member.size < LARGEST_FILE else None
+            if content:
+                yield member.name.partition("/")[2], content.read
+
+
+def _pairs_in(source: str, language: str, content: bytes) -> Iterator[Pair]:
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        return
+    if "\0" in text or len(text) > LONGEST_LINES * max(1, text.count("\n")):
+        return
+    for piece in chunk(text, language):
+        if piece.kind in KINDS and piece.symbol and (divided := without_description(piece, language)):
+            written, code = divided
+            query = summary(written)
+            if query and len(code.partition("\n")[2].split()) >= LEAST_WORDS:
+                yield Pair(source, language, piece.kind, query, Passage(piece.symbol, code))
+
+
+def without_description(piece: Chunk, language: str) -> tuple[str, str] | None:
+    """Return what is written about a definition and its code without that; None when nothing is."""
+    return _without_docstring(piece.content) if language == "python" else _without_comment(piece.content)
+
+
+def _without_docstring(content: str) -> tuple[str, str] | None:
+    lines = content.split("\n")
+    first = next((at for at, line in enumerate(lines) if _DEFINED.match(line)), None)
+    if first is None:
+        return None
+    depth, last = 0, first
+    for last in range(first, len(lines)):
+        bare = _LITERAL.sub("", lines[last])
+        depth += sum(map(bare.count, "([{")) - sum(map(bare.count, ")]}"))
+        if depth <= 0 and bare.rstrip().endswith(":"):
+            break
+    found = _DOCSTRING.match(rest := "\n".join(lines[last + 1 :]))
+    if found is None:
+        return None
+    return next(filter(None, found.groups()), ""), "\n".join([*lines[: last + 1], rest[found.end() :]])
+
+
+def _without_comment(content: str) -> tuple[str, str] | None:
+    lines, comment, inside = content.split("\n"), [], False
+    for at, line in enumerate(map(str.strip, lines)):
+        if inside or line.startswith(("/*", "//", "# ")):
+            comment.append(_MARKER.sub("", _MARKER.sub("", line)))
+            inside = (inside or line.startswith("/*")) and "*/" not in line
+        elif line and not line.startswith(("@", "#[")):
+            return ("\n".join(comment), "\n".join(lines[at:])) if comment else None
+    return None
+
+
+def summary(written: str) -> str | None:
+    """Return the first sentence of a description, None when it describes nothing."""
+    first = _TAG.sub("", _END_OF_SUMMARY.split(_MARKUP.sub("", written).strip())[0])
+    if first.lstrip().startswith("@"):
+        return None
+    paragraph = " ".join(first.split()).strip("=- *#/")
+    sentence = _SENTENCE.match(paragraph)
+    text = (sentence[1] if sentence else paragraph)[:LONGEST_QUERY]
+    words = len(re.findall(r"[A-Za-z]{2,}", text))
+    said = LEAST_WORDS <= words <= MOST_WORDS and not _NO_DESCRIPTION.search(text)
+    return text if said and sum(map(str.isascii, text)) >= 0.9 * len(text) else None

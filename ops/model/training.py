@@ -1,0 +1,190 @@
+"""Trains the static model: what was written about a definition shall be nearer to it than to its neighbours."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+from zlib import crc32
+
+import numpy as np
+
+from ops.model.examples import BUCKETS, batches, encoded
+from pipeline.embedders.static_model import StaticModel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from ops.model.examples import Example
+    from ops.model.pairs import Pair
+
+    Array = NDArray[np.float32]
+    Rows = NDArray[np.int32] | tuple[int, NDArray[np.int32]] | slice
+
+RATE: Final = 1e-3
+GAIN_RATE: Final = 10 * RATE
+EPOCHS: Final = 6
+WARM_UP: Final = 50
+DROPPED: Final = 0.2
+FIRST_TEMPERATURE: Final = 20.0
+FIRST_FIELDS: Final = (3.4, 1.0, 1.4, 1.0)
+DECAYS: Final = (0.9, 0.98)
+
+
+@dataclass(slots=True)
+class Adam:
+    """Adam's two moments of one array; rows that a step does not touch keep theirs."""
+
+    values: Array
+    rate: float
+    first: Array = field(init=False)
+    second: Array = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.first, self.second = np.zeros_like(self.values), np.zeros_like(self.values)
+
+    def step(self, gradient: NDArray[Any], number: int, slow: float, rows: Rows = slice(None)) -> None:
+        """Move the rows against their gradient; `slow` lowers the rate towards the end."""
+        first = self.first[rows] * DECAYS[0] + gradient * (1 - DECAYS[0])
+        second = self.second[rows] * DECAYS[1] + np.square(gradient) * (1 - DECAYS[1])
+        self.first[rows], self.second[rows] = first, second
+        length = np.sqrt(second / (1 - DECAYS[1] ** number)) + 1e-8
+        self.values[rows] -= self.rate * slow * (first / (1 - DECAYS[0] ** number)) / length
+
+
+@dataclass(frozen=True, slots=True)
+class Bags:
+    """The words of a batch of b pairs: first those of the queries, then of the passages, each a run of `rows`."""
+
+    rows: NDArray[np.int32]
+    weights: Array
+    fields: NDArray[np.int8]
+    owners: NDArray[np.int64]
+    starts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, examples: Sequence[Example], chance: np.random.Generator) -> Bags:
+        """Return the bags of a batch, with a fifth of the words left out; the field of a query's word is -1."""
+        rows = [*(each.query_rows for each in examples), *(each.rows for each in examples)]
+        counts = np.concatenate([*(each.query_counts for each in examples), *(each.counts for each in examples)])
+        asked = np.full(sum(len(each.query_rows) for each in examples), -1, np.int8)
+        lengths = np.array([len(each) for each in rows])
+        kept = chance.random(len(counts), np.float32) > DROPPED
+        return cls(
+            np.concatenate(rows),
+            counts * kept,
+            np.concatenate([asked, *(each.fields for each in examples)]),
+            np.repeat(np.arange(len(rows)), lengths),
+            np.cumsum(lengths) - lengths,
+        )
+
+
+class Trainer:
+    """The parameters in training: a vector a row, a gain a row for each side, a weight a field, a temperature."""
+
+    def __init__(self, pairs: Sequence[Pair], rows: Mapping[str, int], vectors: Array, seed: int = 0) -> None:
+        self._pairs, self._rows = pairs, rows
+        self._examples = [encoded(pair, rows) for pair in pairs]
+        self._labels = np.array([crc32(pair.query.lower().encode("utf-8", "replace")) for pair in pairs])
+        self._chance = np.random.default_rng(seed)
+        rarity = self._rarity(len(vectors))
+        self._vectors = Adam(vectors, RATE)
+        self._gains = Adam(np.stack([rarity, rarity]), GAIN_RATE)
+        self._fields = Adam(np.log(np.array(FIRST_FIELDS, np.float32)), GAIN_RATE)
+        self._temperature = Adam(np.array([math.log(FIRST_TEMPERATURE)], np.float32), GAIN_RATE)
+
+    def _rarity(self, size: int) -> Array:
+        """Return the logarithm of each row's inverse document frequency."""
+        seen = np.zeros(size)
+        for each in self._examples:
+            seen[np.union1d(each.query_rows, each.rows)] += 1
+        return np.log(np.maximum(np.log((len(self._examples) + 1) / (seen + 1)), 0.3)).astype(np.float32)
+
+    def run(self, tell: Callable[[int, float], None], every: int = 200) -> None:
+        """Train; `tell` hears the step and the mean loss now and then."""
+        total = EPOCHS * (len(self._pairs) // 512)
+        losses = []
+        for number, batch in enumerate(batches(self._pairs, self._chance), 1):
+            slow = (1 - (number - 1) / total) * min(1.0, number / WARM_UP)
+            losses.append(self._step(batch, number, slow))
+            if number % every == 0 or number == total:
+                tell(number, float(np.mean(losses[-every:])))
+            if number >= total:
+                return
+
+    def _step(self, batch: NDArray[np.int64], number: int, slow: float) -> float:
+        bags = Bags.of([self._examples[at] for at in batch], self._chance)
+        sides = (bags.fields >= 0).astype(np.int8)
+        fields = np.concatenate([self._fields.values, np.zeros(1, np.float32)])  # the last is a query's
+        weights = bags.weights * np.exp(self._gains.values[sides, bags.rows] + fields[bags.fields])
+        used, at = np.unique(bags.rows, return_inverse=True)
+        words = self._vectors.values[used][at]
+        sums = np.add.reduceat(words * weights[:, None], bags.starts, axis=0)
+        loss, pull, warmer = contrast(sums, self._labels[batch], float(np.exp(self._temperature.values[0])))
+        moved = pull[bags.owners]
+        felt = np.einsum("ij,ij->i", words, moved) * weights  # by the logarithm of a weight
+        order = np.argsort(at, kind="stable")
+        first = np.searchsorted(at[order], np.arange(len(used)))
+        moved *= weights[:, None]
+        self._vectors.step(np.add.reduceat(moved[order], first, axis=0), number, slow, used)
+        for side in (0, 1):
+            gradient = np.bincount(at, felt * (sides == side), len(used))
+            self._gains.step(gradient, number, slow, (side, used))
+        self._fields.step(np.bincount(bags.fields[sides == 1], felt[sides == 1], 4), number, slow)
+        self._temperature.step(np.array([warmer]), number, slow)
+        return loss
+
+    def model(self, name: str) -> StaticModel:
+        """Return what was learned so far, its vectors as whole numbers."""
+        vectors = self._vectors.values
+        scales = np.maximum(np.abs(vectors).max(axis=1), 1e-9) / 127
+        query, passage = np.exp(self._gains.values) * scales
+        fields = np.exp(self._fields.values - self._fields.values[-1])
+        return StaticModel(
+            name,
+            self._rows,
+            np.rint(vectors / scales[:, None]).astype(np.int8),
+            passage.astype(np.float32),
+            query.astype(np.float32),
+            tuple(round(float(weight), 4) for weight in fields),  # type: ignore[arg-type]
+        )
+
+
+def contrast(sums: NDArray[Any], labels: NDArray[np.int64], heat: float) -> tuple[float, Array, float]:
+    """Return the symmetric softmax loss of b queries and b passages, and its gradients by the sums and by log `heat`.
+
+    Pairs with the same query are not told apart.
+    """
+    half = len(sums) // 2
+    lengths = np.linalg.norm(sums, axis=1, keepdims=True) + 1e-6
+    units = sums / lengths
+    scores = (units[:half] @ units[half:].T) * heat
+    same = (labels[:, None] == labels) & ~np.eye(half, dtype=bool)
+    scores[same] = -1e4
+    by_query, by_passage = _softmax(scores, 1), _softmax(scores, 0)
+    right = np.log(by_query.diagonal() + 1e-12) + np.log(by_passage.diagonal() + 1e-12)
+    gradient = (by_query + by_passage) / 2 - np.eye(half, dtype=np.float32)
+    gradient[same] = 0
+    gradient /= half
+    warmer = float((gradient * scores)[~same].sum())
+    pull = np.concatenate([gradient @ units[half:], gradient.T @ units[:half]]) * np.float32(heat)
+    pull = (pull - units * (units * pull).sum(axis=1, keepdims=True)) / lengths
+    return -float(right.mean()) / 2, pull, warmer
+
+
+def _softmax(scores: Array, axis: int) -> Array:
+    powers = np.exp(scores - scores.max(axis=axis, keepdims=True))
+    result: Array = powers / powers.sum(axis=axis, keepdims=True)
+    return result
+
+
+def first_vectors(rows: Mapping[str, int], meanings: Array, dimension: int, seed: int = 0) -> Array:
+    """Return where training begins: the main directions of the words' meanings, and chance for the buckets."""
+    centred = meanings - meanings.mean(axis=0)
+    _, _, directions = np.linalg.svd(centred, full_matrices=False)
+    known = centred @ directions[:dimension].T
+    chance = np.random.default_rng(seed).standard_normal((BUCKETS, dimension)) / math.sqrt(dimension)
+    assert len(known) == len(rows)  # noqa: S101
+    return np.concatenate([known / np.linalg.norm(known, axis=1, keepdims=True), chance]).astype(np.float32)

@@ -1,0 +1,115 @@
+"""What makes the local model: pairs out of sources, and a training whose gradient is right."""
+
+from __future__ import annotations
+
+import zipfile
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import pytest
+
+from ops.model.collect import sources
+from ops.model.examples import chosen, encoded, reciprocal_ranks, vocabulary
+from ops.model.pairs import Pair, pairs_of, summary
+from ops.model.training import contrast
+from pipeline.embedders import Passage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SOURCE: Final = {
+    "shop/retries.py": '''
+def delay(attempt: int) -> float:
+    """Return the seconds to wait before the next attempt.
+
+    :param attempt: how many there were
+    """
+    return min(60.0, 0.5 * 2**attempt)
+''',
+    "shop/till.go": """
+// Total adds up the prices of all items.
+func (t *Till) Total(items []Item) int {
+	sum := 0
+	for _, item := range items { sum += item.Price }
+	return sum
+}
+""",
+    "shop/tests/test_till.py": 'def test_it():\n    """This is only about a test of it."""\n    assert 1 + 1 == 2\n',
+}
+NEVER: Final = "django sqlalchemy scikit-learn twisted celery sympy requests flask mypy ansible ansible-core penstock"
+
+
+def test_definitions_are_paired_with_what_is_written_about_them(tmp_path: Path) -> None:
+    """The query is the first sentence, the passage has none of it, and tests are passed over."""
+    archive = tmp_path / "shop-1.0.whl"
+    with zipfile.ZipFile(archive, "w") as bundle:
+        for name, content in SOURCE.items():
+            bundle.writestr(name, content)
+    found = {pair.passage.symbol: pair for pair in pairs_of(archive, 10)}
+    assert found["delay"].query == "Return the seconds to wait before the next attempt."
+    assert found["delay"].passage.content.split("\n") == [
+        "def delay(attempt: int) -> float:",
+        "    return min(60.0, 0.5 * 2**attempt)",
+    ]
+    assert found["Till.Total"].query == "Total adds up the prices of all items."
+    assert found["Till.Total"].passage.content.startswith("func (t *Till) Total")
+    assert not [symbol for symbol in found if symbol.startswith("test")]
+
+
+@pytest.mark.parametrize(
+    ("written", "query"),
+    [
+        ("@brief Reads one line of the file.\n@param file the file", "Reads one line of the file."),
+        ("Gets the {@link User} of a session, or none at all.", "Gets the User of a session, or none at all."),
+        ("Copyright 2020 by somebody or other.", None),
+        ("TODO: find out what this is about", None),
+        ("Short.", None),
+    ],
+)
+def test_a_summary_is_a_sentence_about_the_code(written: str, query: str | None) -> None:
+    """Markup goes, and what describes nothing is no query."""
+    assert summary(written) == query
+
+
+def pair(number: int) -> Pair:
+    """Return one of many pairs of one source."""
+    words = [f"word{letter}" for letter in "abcdefgh"[number % 5 :]]
+    return Pair("shop", "python", "function", " ".join(words[:4]), Passage(f"shop.{words[0]}", "\n".join(words)))
+
+
+def test_the_gradient_is_that_of_the_loss() -> None:
+    """Moving the sums a little changes the loss by what the gradient says."""
+    chance = np.random.default_rng(3)
+    sums, step = chance.standard_normal((10, 8)), chance.standard_normal((10, 8)) * 1e-5
+    labels = np.array([1, 2, 3, 4, 2])
+    _, pull, _ = contrast(sums, labels, 3.0)
+    rise = contrast(sums + step, labels, 3.0)[0] - contrast(sums - step, labels, 3.0)[0]
+    assert rise == pytest.approx(2 * (pull * step).sum(), rel=1e-3)
+
+
+def test_few_pairs_ask_the_same() -> None:
+    """Generated code says the same of hundreds of functions."""
+    assert len(chosen([pair(0)] * 9, most=100)) == 4
+    assert len(chosen([pair(number) for number in range(5)] * 2, most=3)) == 3
+
+
+def test_words_that_are_rare_share_buckets() -> None:
+    """Only what was seen three times has a row of its own."""
+    pairs = [pair(number) for number in range(5)]
+    rows = vocabulary(pairs)
+    assert set(rows) == {"worde", "wordf", "wordg", "wordh", "shop"} | {"wordd", "wordc"}
+    assert max(encoded(pairs[0], rows).rows) >= len(rows)
+
+
+def test_ranks_count_within_a_source() -> None:
+    """A query competes with the passages of its own source; beyond the depth there is nothing."""
+    same = np.eye(3, dtype=np.float32)
+    assert reciprocal_ranks(same, same, ["a", "a", "b"]).tolist() == [1, 1, 1]
+    assert reciprocal_ranks(same, same[::-1], ["a", "a", "a"], depth=1).tolist() == [0, 1, 0]
+
+
+def test_what_is_kept_to_judge_by_is_no_source() -> None:
+    """The table names licences, and nothing that the model is judged by."""
+    assert all(source.licence and source.version for source in sources())
+    assert not {source.name.lower() for source in sources()} & set(NEVER.split())
+    assert {source.use for source in sources()} == {"train", "develop"}
