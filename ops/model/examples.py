@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
-from zlib import crc32
 
 import numpy as np
 
-from pipeline.embedders.static_model import Fields, fields_of
+from pipeline.embedders.static_model import Fields, bucket_of, fields_of
 from pipeline.tokenizing import subwords
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def encoded(pair: Pair, rows: Mapping[str, int]) -> Example:
 
 
 def _row(word: str, rows: Mapping[str, int]) -> int:
-    return rows[word] if word in rows else len(rows) + crc32(word.encode("utf-8", "replace")) % BUCKETS
+    return rows[word] if word in rows else bucket_of(word, rows, BUCKETS)
 
 
 def chosen(pairs: Iterable[Pair], most: int) -> list[Pair]:

@@ -45,6 +45,11 @@ def fields_of(passage: Passage) -> Fields:
     return Fields(name, path, signature, "\n".join(lines))
 
 
+def bucket_of(word: str, rows: Mapping[str, int], buckets: int) -> int:
+    """Return the row that a word without one of its own shares, in training as in use."""
+    return len(rows) + crc32(word.encode("utf-8", "replace")) % buckets
+
+
 @dataclass(frozen=True, slots=True)
 class StaticModel:
     """The weights of t words, the last of them buckets for the words that have no row of their own.
@@ -80,16 +85,13 @@ class StaticModel:
         return self._sum(weights or self._odd(query), self.query_weights)
 
     def _rows_of(self, words: Iterable[str]) -> list[int]:
-        rows = self.rows
-        return [rows[word] if word in rows else self._bucket(word) for word in words]
-
-    def _bucket(self, word: str) -> int:
-        own = len(self.rows)
-        return own + crc32(word.encode("utf-8", "replace")) % (len(self.vectors) - own)
+        rows, buckets = self.rows, len(self.vectors) - len(self.rows)
+        return [rows[word] if word in rows else bucket_of(word, rows, buckets) for word in words]
 
     def _odd(self, text: str) -> dict[int, float]:
         """Return weights for a text without words: of what stands between its blanks."""
-        return dict.fromkeys(map(self._bucket, text.split() or [""]), 1.0)
+        buckets = len(self.vectors) - len(self.rows)
+        return {bucket_of(piece, self.rows, buckets): 1.0 for piece in text.split() or [""]}
 
     def _sum(self, weights: Mapping[int, float], gains: NDArray[np.float32]) -> NDArray[np.float32]:
         places = list(weights)
