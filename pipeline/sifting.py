@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -61,7 +62,7 @@ class Folder:
         return not (self.reason or self.gone)
 
 
-class Sieve:
+class Sieve(ABC):
     """Sorts paths into entries and skips, and remembers what it found out about each folder."""
 
     def __init__(self, options: ScanOptions, heed: Callable[[], None]) -> None:
@@ -81,13 +82,13 @@ class Sieve:
         skipped = [Skipped(path, self._skipped[path]) for path in sorted(self._skipped)]
         return Listing(entries, skipped, sum(entry.size for entry in entries))
 
+    @abstractmethod
     def rules(self, folder: bytes) -> tuple[Rules, ...]:
         """Return the rules of the ignore file in a folder."""
-        raise NotImplementedError
 
+    @abstractmethod
     def look_at(self, path: bytes, parent: Folder) -> Folder:
         """Judge a folder whose parent is open."""
-        raise NotImplementedError
 
     def enters(self, path: bytes) -> bool:
         """Return whether a folder is to be looked into; if not, say why in the skips."""
