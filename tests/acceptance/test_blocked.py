@@ -312,15 +312,21 @@ def assert_replaced(system: System, job_id: UUID, dimension: int) -> None:
     assert "submit the repository again" in (failed.error_message or "")
 
 
+def replaced_midway(system: System, server: OllamaStandin, tree: Path) -> UUID:
+    """Have the model answer with 384 dimensions in the middle of a job, which fails for it; return the job's id."""
+    job_id = system.submit(tree)
+    eventually(lambda: embedding(system, job_id))
+    server.configure(replace(USUAL, dimension=384))
+    assert_replaced(system, job_id, 384)
+    return job_id
+
+
 def test_a_model_replaced_in_the_middle_is_never_mixed(
     engine: Engine, database_url: str, tmp_path: Path, tree: Path
 ) -> None:
     """A job that meets another dimension fails and says why; the next one embeds the repository anew (R50)."""
     with alone(engine, database_url, tmp_path) as (system, server):
-        job_id = system.submit(tree)
-        eventually(lambda: embedding(system, job_id))
-        server.configure(replace(USUAL, dimension=384))
-        assert_replaced(system, job_id, 384)
+        replaced_midway(system, server, tree)
         assert_whole(system, system.submit(tree))
         assert {len(vector) for vector in vectors(engine, str(tree)).values()} == {384}
 
@@ -330,11 +336,7 @@ def test_a_model_that_is_put_back_costs_no_embedding_twice(
 ) -> None:
     """The old model is back: what it embedded before is still known; each change costs one job at most (R44, R50)."""
     with alone(engine, database_url, tmp_path) as (system, server):
-        job_id = system.submit(tree)
-        eventually(lambda: embedding(system, job_id))
-        server.configure(replace(USUAL, dimension=384))
-        assert_replaced(system, job_id, 384)
-        first = system.job(job_id)
+        first = system.job(replaced_midway(system, server, tree))
         server.configure(USUAL)
         second = system.submit(tree)
         if system.finished(second, patience=60).status == JobStatus.FAILED:
