@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from ops.cli import app
 from ops.cli.exits import Exit
-from ops.cli.records import Submitted
+from ops.records import Submitted
 
 if TYPE_CHECKING:
     from pathlib import Path

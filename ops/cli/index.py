@@ -108,7 +108,7 @@ def _take_over(desk: Desk, submission: Submission) -> bool:
 
 def _print_submission(desk: Desk, submission: Submission, *, as_json: bool) -> None:
     from ops.cli.output import emit, say
-    from ops.cli.records import Submitted
+    from ops.records import Submitted
     from pipeline import jobs
 
     if as_json:

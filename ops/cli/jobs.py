@@ -118,8 +118,8 @@ def status(
     from ops.cli.attending import attend
     from ops.cli.desk import find_job, opened
     from ops.cli.output import emit
-    from ops.cli.records import JobInFull
     from ops.cli.reports import print_job
+    from ops.records import JobInFull
     from pipeline import jobs
 
     with opened() as desk:

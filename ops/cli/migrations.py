@@ -69,7 +69,7 @@ def _url() -> str:
 
 def _print_status(state: MigrationStatus, *, as_json: bool) -> None:
     from ops.cli.output import emit, say
-    from ops.cli.records import Migrations
+    from ops.records import Migrations
 
     if as_json:
         emit(

@@ -12,8 +12,8 @@ from ops.cli.manual import epilog
 from ops.cli.options import AsJson
 
 if TYPE_CHECKING:
-    from ops.cli.records import Notified
     from ops.notifying import Service
+    from ops.records import Notified
 
 
 @notify.command(
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 def send_test(*, as_json: AsJson = False) -> None:
     """Send a test notification to each service of PENSTOCK_NOTIFY_URLS; exits 1 when one of them did not take it."""
     from ops.cli.output import emit, say
-    from ops.cli.records import NotifyTest
     from ops.notifying import services
+    from ops.records import NotifyTest
     from ops.settings import Settings
     from pipeline.errors import ValidationError
 
@@ -47,7 +47,7 @@ def send_test(*, as_json: AsJson = False) -> None:
 
 def _notified(service: Service) -> Notified:
     from actors.notifier import Call
-    from ops.cli.records import Notified
+    from ops.records import Notified
 
     body = "This is a test: notifications of indexing jobs will arrive here."
     reason = Call(service, "Penstock: a test", body, "submitted").outcome()

@@ -25,7 +25,7 @@ def repos(*, project: AnyProject = None, as_json: AsJson = False) -> None:
     """List what is indexed."""
     from ops.cli.desk import opened
     from ops.cli.output import emit
-    from ops.cli.records import Repositories
+    from ops.records import Repositories
     from pipeline import jobs
 
     with opened() as desk:
@@ -83,7 +83,7 @@ def remove(
     """Take a repository out of the index; its files are left alone."""
     from ops.cli.desk import confirm, opened
     from ops.cli.output import emit, say
-    from ops.cli.records import Removed
+    from ops.records import Removed
     from pipeline import jobs
 
     root = absolute(path)

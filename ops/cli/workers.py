@@ -20,8 +20,8 @@ def list_workers(*, as_json: AsJson = False) -> None:
     """List the worker processes that are online."""
     from ops.cli.desk import opened
     from ops.cli.output import ago, emit, say
-    from ops.cli.records import Workers
     from ops.cli.reports import table
+    from ops.records import Workers
     from pipeline import jobs
 
     with opened() as desk:
@@ -82,8 +82,8 @@ def up(
     """Start the embedded server and the local workers, which leave by themselves when nothing is to be done."""
     from ops import supervisor
     from ops.cli.output import emit, say
-    from ops.cli.records import Local
     from ops.database import open_database
+    from ops.records import Local
     from ops.settings import Settings
     from pipeline.errors import ValidationError
 
@@ -109,7 +109,7 @@ def down(*, as_json: AsJson = False) -> None:
     """Stop the local workers and the embedded server; jobs go on when they are started again."""
     from ops import postgres, supervisor
     from ops.cli.output import emit, say
-    from ops.cli.records import Local
+    from ops.records import Local
     from ops.settings import Settings
 
     settings = Settings.load()

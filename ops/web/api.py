@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from starlette.routing import Route
 
 from ops.cli.jobs import parse_status
-from ops.cli.records import JobInFull, Repositories, Submitted, Workers
 from ops.office import embedder_for
+from ops.records import JobInFull, Repositories, Submitted, Workers
 from ops.web.answers import answering
 from ops.web.records import Cancellation, JobQuery, JobsQuery, SearchQuery
 from pipeline import jobs

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from ops.cli.exits import Exit
-from ops.cli.records import Submitted
+from ops.records import Submitted
 from pipeline import jobs
 from pipeline.records import Job, JobPage
 from pipeline.states import JobStatus

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ops.cli.exits import Exit
-from ops.cli.records import Migrations, NotifyTest, Workers
 from ops.doctor import Diagnosis, Verdict
+from ops.records import Migrations, NotifyTest, Workers
 from pipeline import jobs
 from tests.commanding import Terminal, error_in, make_shop, open_terminal
 from tests.receiver import SECRET, Receiver, receiving

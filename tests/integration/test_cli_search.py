@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ops.cli.exits import Exit
-from ops.cli.records import JobInFull, Removed, Repositories
+from ops.records import JobInFull, Removed, Repositories
 from pipeline.records import SearchResults
 from tests.commanding import Terminal, make_shop, open_terminal
 from tests.driving import Driver

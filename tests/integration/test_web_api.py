@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from ops import database
-from ops.cli.records import JobInFull, Repositories, Submitted, Workers
+from ops.records import JobInFull, Repositories, Submitted, Workers
 from pipeline import jobs
 from pipeline.records import Job, JobPage, SearchResults
 from pipeline.states import JobStatus

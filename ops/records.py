@@ -1,4 +1,4 @@
-"""What commands print as JSON beside the records of the head."""
+"""What the mouths answer with beside the records of the head: the same shapes in `--json` and over HTTP."""
 
 from __future__ import annotations
 
