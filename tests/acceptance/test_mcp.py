@@ -22,6 +22,7 @@ from ops.cli.exits import Exit
 from tests.acceptance.working import PENSTOCK, eventually
 from tests.agents import Agent, connected, shim, talk
 from tests.commanding import NOBODY_LISTENS
+from tests.ollama_standin import OllamaStandin, Settings
 from tests.repositories import generate, repository
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ SOURCE: Final = {
     "brewing.md": "# A brewery\n\nHow beer is made: malt, hops, yeast and water.\n",
 }
 QUESTION: Final = "how long to wait before trying again"
-FILES: Final = 1_000
+FILES: Final = 200
 TOKEN: Final = "correct-horse-battery"  # noqa: S105 - of this test
 HELLO: Final = {
     "protocolVersion": "2025-11-25",
@@ -50,20 +51,28 @@ class Home:
     """A home of its own, and the environment that names it."""
 
     folder: Path
+    settings: Mapping[str, str]
 
     @property
     def environment(self) -> dict[str, str]:
         """What a process needs to know."""
-        return {"PENSTOCK_HOME": str(self.folder)}
+        return {"PENSTOCK_HOME": str(self.folder), **self.settings}
+
+
+@contextmanager
+def new_home(folder: Path, **settings: str) -> Iterator[Home]:
+    """Yield a home that does not exist yet; what was started in it is stopped at the end."""
+    home = Home(folder, settings)
+    yield home
+    subprocess.run([*PENSTOCK, "down"], env=os.environ | home.environment, check=True, capture_output=True)
+    shutil.rmtree(home.folder)
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    """Yield a home that does not exist yet; what was started in it is stopped at the end."""
-    home = Home(tmp_path_factory.mktemp("agent") / "home")
-    yield home
-    subprocess.run([*PENSTOCK, "down"], env=os.environ | home.environment, check=True, capture_output=True)
-    shutil.rmtree(home.folder)
+    """Yield the home that the tests share."""
+    with new_home(tmp_path_factory.mktemp("agent") / "home") as home:
+        yield home
 
 
 def test_an_agent_goes_from_nothing_to_an_answer(home: Home, tmp_path: Path) -> None:
@@ -87,25 +96,30 @@ def test_an_agent_goes_from_nothing_to_an_answer(home: Home, tmp_path: Path) -> 
     talk(conversation)
 
 
-def test_a_job_outlives_a_client_and_a_shim_that_are_killed(home: Home, tmp_path: Path) -> None:
+def test_a_job_outlives_a_client_and_a_shim_that_are_killed(tmp_path: Path) -> None:
     """kill -9 of the shim's group while a call waits: the job completes, and a later client finds it (R62, R33)."""
     root = tmp_path / "large"
     generate(root, FILES)
 
+    slow = OllamaStandin(Settings(passage_delay=0.2, parallel=1))
+    settings = {"PENSTOCK_EMBEDDER": "ollama", "OLLAMA_EMBEDDING_MODEL": "nomic-embed-text", "OLLAMA_BATCH_SIZE": "4"}
+
     async def first() -> None:
         with pytest.raises(BaseExceptionGroup) as fallen:
-            await _start_and_kill(home, root)
+            await _start_and_kill(own, root)
         assert fallen.group_contains(Exception)
 
     async def second() -> None:
-        async with connected(shim(home.environment)) as agent:
+        async with connected(shim(own.environment)) as agent:
             [job] = (await agent.ask("list_background_jobs", path_prefix=str(root)))["jobs"]
-            assert job["status"] == "running", "the job ended before it could be disturbed"
+            assert job["status"] == "running", "it goes on without anybody who asked for it"
+            slow.configure(Settings())
             ended = await agent.ask("get_indexing_status", job_id=job["job_id"], wait_seconds=45, detail=True)
             assert (ended["status"], ended["files_indexed"]) == ("completed", FILES)
 
-    talk(first)
-    talk(second)
+    with slow, new_home(tmp_path / "home", OLLAMA_HOST=slow.url, **settings) as own:
+        talk(first)
+        talk(second)
 
 
 async def _start_and_kill(home: Home, root: Path) -> None:
