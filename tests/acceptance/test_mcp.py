@@ -126,7 +126,7 @@ async def _start_and_kill(home: Home, root: Path) -> None:
     async with connected(shim(home.environment)) as agent, asyncio.TaskGroup() as tasks:
         job = await agent.ask("start_indexing_background", repo_path=str(root))
         tasks.create_task(agent.call("get_indexing_status", job_id=job["job_id"], wait_seconds=45))
-        await asyncio.to_thread(eventually, lambda: agent.progress)
+        await asyncio.to_thread(eventually, lambda: any(percent > 0 for percent, _ in agent.progress))
         for child in psutil.Process().children():
             if "mcp" in child.cmdline():
                 assert os.getpgid(child.pid) == child.pid, "the client made it a group, as many do"
