@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import zipfile
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pytest
 
 from ops.model.collect import sources
+from ops.model.evaluate import HELD_OUT, by_family, judged, remarked
 from ops.model.examples import chosen, encoded, reciprocal_ranks, vocabulary
 from ops.model.pairs import Pair, pairs_of, summary
 from ops.model.training import contrast
@@ -71,6 +73,32 @@ def test_a_summary_is_a_sentence_about_the_code(written: str, query: str | None)
     assert summary(written) == query
 
 
+def test_a_section_of_prose_is_paired_with_its_heading(tmp_path: Path) -> None:
+    """A heading that says enough is the query, and else the first sentence; neither is in the passage."""
+    archive = tmp_path / "shop-1.0.whl"
+    text = "All prices are kept in cents, because of rounding, and never as fractions of a whole number.\n"
+    with zipfile.ZipFile(archive, "w") as bundle:
+        bundle.writestr("docs/till.md", f"# How the till counts\n\n{text}\n# Till\n\nIt adds up all.\n\n{text * 9}")
+        bundle.writestr("CHANGES.md", f"# What was changed again\n\n{text}")
+    found = {pair.query: pair.passage for pair in pairs_of(archive, 10)}
+    assert set(found) == {"How the till counts", "It adds up all."}
+    assert found["How the till counts"] == Passage("", f"\n{text.rstrip()}")
+    assert found["It adds up all."].symbol == "Till"
+    assert "adds up" not in found["It adds up all."].content
+
+
+def test_comments_of_all_kinds_are_read(tmp_path: Path) -> None:
+    """An empty line of a comment does not end it (Ruby), and what follows the first sentence is kept apart."""
+    archive = tmp_path / "shop-1.0.whl"
+    comment = "# Adds up the prices of all items.\n#\n# Empty tills give nothing.\n"
+    with zipfile.ZipFile(archive, "w") as bundle:
+        bundle.writestr("till.rb", f"{comment}def total(items)\n  items.sum do |item| item.price end\nend\n")
+    (found,) = pairs_of(archive, 10)
+    assert (found.query, found.remarks) == ("Adds up the prices of all items.", " Empty tills give nothing.")
+    assert "#" not in found.passage.content
+    assert remarked(found).passage.content.startswith("//  Empty tills give nothing.\n")
+
+
 def pair(number: int) -> Pair:
     """Return one of many pairs of one source."""
     words = [f"word{letter}" for letter in "abcdefgh"[number % 5 :]]
@@ -108,8 +136,21 @@ def test_ranks_count_within_a_source() -> None:
     assert reciprocal_ranks(same, same[::-1], ["a", "a", "a"], depth=1).tolist() == [0, 1, 0]
 
 
+def test_packages_are_judged_by_the_language() -> None:
+    """A package counts with each language that it has enough of; the interval holds the mean."""
+    pairs = [replace(pair(0), query=f"find the item number {number}", language=language)
+             for number in range(45) for language in ("c", "go")[: 1 + (number < 9)]]  # fmt: skip
+    families = by_family(pairs)
+    assert {family: len(found) for family, found in families.items()} == {"C, C++": 45}
+    chance = np.random.default_rng(2)
+    near = chance.standard_normal((45, 4)).astype(np.float32)
+    score = judged(lambda _: (near, near + chance.standard_normal((45, 4)).astype(np.float32)), families["C, C++"])
+    assert 0 < score.low < score.mean < score.high < 1
+
+
 def test_what_is_kept_to_judge_by_is_no_source() -> None:
     """The table names licences, and nothing that the model is judged by."""
     assert all(source.licence and source.version for source in sources())
     assert not {source.name.lower() for source in sources()} & set(NEVER.split())
     assert {source.use for source in sources()} == {"train", "develop"}
+    assert not {source.name.lower() for source in sources()} & {source.name.lower() for source in sources(HELD_OUT)}
