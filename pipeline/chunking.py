@@ -123,6 +123,8 @@ class _Text:
             source = "\n".join(self.lines)
         self.utf8 = source.encode(errors="replace")
         self.limit = limit
+        self.names: dict[int, list[str]] = {}
+        """The definitions that begin in a row, by their dotted path."""
         self.has_lines = len(source) < LONG_LINES * len(self.lines)
         self._before = [0, *accumulate(_sizes(source))]
 
@@ -147,12 +149,17 @@ class _Text:
         """Return the chunk of a piece, without the blank lines around it."""
         start, end = piece.start, piece.end
         if piece.cut is not None:
-            return Chunk(end, end, piece.symbol, piece.kind, piece.cut)
+            return Chunk(end, end, piece.symbol, piece.kind, piece.cut, self._names(start, end))
         while not self.size(start, start + 1):
             start += 1
         while not self.size(end - 1, end):
             end -= 1
-        return Chunk(start + 1, end, piece.symbol, piece.kind, "\n".join(self.lines[start:end]))
+        content = "\n".join(self.lines[start:end])
+        return Chunk(start + 1, end, piece.symbol, piece.kind, content, self._names(start, end))
+
+    def _names(self, start: int, end: int) -> tuple[str, ...]:
+        rows = range(start, end) if self.names else ()
+        return tuple(name for row in rows for name in self.names.get(row, ()))
 
     def _paragraphs(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         first = start
@@ -232,7 +239,9 @@ class _Outline:
         symbol = f"{scope.symbol}.{found.name}"[-SYMBOL_LENGTH:] if scope.symbol else found.name
         inner = _Scope(symbol, "method" if found.kind == "function" and scope.kind in _CLASS_KINDS else found.kind)
         whole = found.kind != "module"
+        self._text.names.setdefault(lead, []).append(symbol)
         if whole and self._fits(start, end):
+            self._note_members(found, inner)
             small = SMALL.get(inner.kind, SMALL_OTHERWISE)
             self._add(task, start, scope, inner, loose=self._text.size(start, end) < small)
         elif whole and start < lead and self._fits(lead, end):
@@ -241,6 +250,16 @@ class _Outline:
         else:
             self._heads.add(start)
             self._open(task, inside(found.node, self._rules), inner, inner)
+
+    def _note_members(self, found: Definition, scope: _Scope) -> None:
+        """Note what a class that stays whole defines: nothing else would look into it."""
+        if scope.kind not in _CLASS_KINDS:
+            return
+        for node in inside(found.node, self._rules):
+            rule = self._rules.get(node.type)
+            if rule is not None and (member := rule(node, self._text.utf8)) is not None:
+                symbol = f"{scope.symbol}.{member.name}"[-SYMBOL_LENGTH:]
+                self._text.names.setdefault(node.start_point[0], []).append(symbol)
 
     def _definition(self, group: Group) -> Definition | None:
         for node, kind in zip(group.nodes, group.types, strict=True):

@@ -47,6 +47,20 @@ def near(
     return connection.execute(text(EXACT.format(filters=filters)).bindparams(*typed), values).all()
 
 
+DISTANCES: Final = text("""
+SELECT c.id, c.embedding <=> CAST(:vector AS halfvec) AS distance FROM penstock.chunks c
+WHERE c.id = ANY(:ids) AND c.model_id = :model
+""").bindparams(bindparam("ids", type_=ARRAY(BigInteger)))
+
+
+def similarities(
+    connection: Connection, model_id: int, vector: NDArray[np.float32], ids: Sequence[int]
+) -> dict[int, float]:
+    """Return the cosine of a query's vector and that of each of these chunks, of those that the model has."""
+    values = {"ids": list(ids), "model": model_id, "vector": HalfVector(vector).to_text()}
+    return {row.id: 1 - row.distance for row in connection.execute(DISTANCES, values)}
+
+
 def conditions(wanted: ChunkFilter) -> tuple[str, dict[str, object]]:
     """Return the conditions that a filter stands for, and their values; only what is asked for costs anything."""
     chosen = {
