@@ -23,7 +23,8 @@ SHORT: Final = 4
 DIRECTORY_MARK: Final = "(?P<ps_d>/)"
 """A named group of pathspec's, which PostgreSQL does not know."""
 
-_PATH = re.compile(r"[\w.@+-]*(?:/[\w.@+-]+)+|[\w-]+(?:\.[\w-]+)*\.[A-Za-z]\w{0,4}(?![\w(])")
+_FOLDERS = re.compile(r"[\w.@+-]*(?:/[\w.@+-]+)+")
+_PATH = re.compile(_FOLDERS.pattern + r"|[\w-]+(?:\.[\w-]+)*\.[A-Za-z]\w{0,4}(?![\w(])")
 _DOTTED = re.compile(r"\w+(?:(?:\.|::|->|#|\\)\w+)*(?:\(\))?")
 _NAMED = re.compile(r"_|[a-z0-9][A-Z]|[A-Z]{2}[a-z]|\.|::|->|#|\\|\(\)")
 _SEPARATOR = re.compile(r"\.|::|->|#|\\")
@@ -48,7 +49,8 @@ class Query:
 
 def parse(text: str) -> Query:
     """Read a query."""
-    bare = _KEYWORD.sub("", text.strip(), count=1)
+    paths = tuple(dict.fromkeys(found.strip("/.") for found in _PATH.findall(text)))
+    bare = _KEYWORD.sub("", _FOLDERS.sub(" ", text).strip(), count=1)
     tokens = _DOTTED.findall(bare)
     exact = len(tokens) == 1 and len(bare.split()) == 1
     named = [token for at, token in enumerate(tokens) if exact or _is_name(token, at)]
@@ -56,7 +58,6 @@ def parse(text: str) -> Query:
     parts = tuple(dict.fromkeys(words(text)))[:MAX_WORDS]
     if not exact and len(tokens) <= SHORT:
         keys.append(f"={joined(bare)}")
-    paths = tuple(dict.fromkeys(found.strip("/.") for found in _PATH.findall(text)))
     return Query(text, parts, tuple(dict.fromkeys(filter(_says, keys)))[:MAX_NAMES], paths, exact)
 
 
