@@ -32,7 +32,7 @@ LEAST_WORDS: Final = 4
 MOST_WORDS: Final = 60
 LONGEST_QUERY: Final = 300
 
-_PASSED_OVER = re.compile(
+PASSED_OVER: Final = re.compile(
     r"(^|/)(tests?|testing|__tests__|specs?|examples?|docs?|vendor|third_party|thirdparty|node_modules|min|umd|locales?"
     r"|migrations|_vendor|debian|benchmarks?|fixtures|testdata)(/|$)"
     r"|\.min\.|_pb2|\.pb\.go|zz_generated|\.d\.ts$|bundle|_test\.go$|test_[^/]*\.py$|\.(spec|test)\."
@@ -67,12 +67,21 @@ class Pair:
     passage: Passage
 
 
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What is written about a definition, on which of its lines (from 0); `code` is the first after a comment."""
+
+    text: str
+    lines: tuple[int, ...]
+    code: int = 0
+
+
 def pairs_of(archive: Path, most: int) -> list[Pair]:
     """Return up to `most` pairs of an archive's source files, the same ones each time."""
     found: dict[bytes, Pair] = {}
-    for path, read in _members(archive):
+    for path, read in members(archive):
         language = language_of(PurePath(path).name, b"")
-        if language in LANGUAGES and not _PASSED_OVER.search(path):
+        if language in LANGUAGES and not PASSED_OVER.search(path):
             for pair in _pairs_in(archive.name, language, read()):
                 digest = hashlib.blake2b(pair.passage.content.encode("utf-8", "replace"), digest_size=16).digest()
                 found.setdefault(digest, pair)
@@ -81,17 +90,17 @@ def pairs_of(archive: Path, most: int) -> list[Pair]:
     return pairs[:most]
 
 
-def _members(archive: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
+def members(archive: Path, largest: int = LARGEST_FILE) -> Iterator[tuple[str, Callable[[], bytes]]]:
     """Yield the path of each file that is not too large, and what reads it."""
     if archive.suffix in {".whl", ".zip"}:
         with zipfile.ZipFile(archive) as bundle:
             for info in bundle.infolist():
-                if not info.is_dir() and info.file_size < LARGEST_FILE:
+                if not info.is_dir() and info.file_size < largest:
                     yield info.filename, lambda info=info: bundle.read(info)  # type: ignore[misc]
         return
     with tarfile.open(archive) as bundle:
         for member in bundle:
-            content = bundle.extractfile(member) if member.isfile() and member.size < LARGEST_FILE else None
+            content = bundle.extractfile(member) if member.isfile() and member.size < largest else None
             if content:
                 yield member.name.partition("/")[2], content.read
 
@@ -113,11 +122,21 @@ def _pairs_in(source: str, language: str, content: bytes) -> Iterator[Pair]:
 
 def without_description(piece: Chunk, language: str) -> tuple[str, str] | None:
     """Return what is written about a definition and its code without that; None when nothing is."""
-    return _without_docstring(piece.content) if language == "python" else _without_comment(piece.content)
+    found = description(piece.content, language)
+    if found is None:
+        return None
+    lines = piece.content.split("\n")
+    code = lines[found.code :] if found.code else [line for at, line in enumerate(lines) if at not in found.lines]
+    return found.text, "\n".join(code)
 
 
-def _without_docstring(content: str) -> tuple[str, str] | None:
+def description(content: str, language: str) -> Description | None:
+    """Return what is written about a definition and where; None when nothing is."""
     lines = content.split("\n")
+    return _docstring(lines) if language == "python" else _comment(lines)
+
+
+def _docstring(lines: list[str]) -> Description | None:
     first = next((at for at, line in enumerate(lines) if _DEFINED.match(line)), None)
     if first is None:
         return None
@@ -127,20 +146,22 @@ def _without_docstring(content: str) -> tuple[str, str] | None:
         depth += sum(map(bare.count, "([{")) - sum(map(bare.count, ")]}"))
         if depth <= 0 and bare.rstrip().endswith(":"):
             break
-    found = _DOCSTRING.match(rest := "\n".join(lines[last + 1 :]))
+    found = _DOCSTRING.match("\n".join(lines[last + 1 :]))
     if found is None:
         return None
-    return next(filter(None, found.groups()), ""), "\n".join([*lines[: last + 1], rest[found.end() :]])
+    height = len(found[0].removesuffix("\n").split("\n"))
+    return Description(next(filter(None, found.groups()), ""), tuple(range(last + 1, last + 1 + height)))
 
 
-def _without_comment(content: str) -> tuple[str, str] | None:
-    lines, comment, inside = content.split("\n"), [], False
+def _comment(lines: list[str]) -> Description | None:
+    comment, places, inside = [], [], False
     for at, line in enumerate(map(str.strip, lines)):
         if inside or line.startswith(("/*", "//", "# ")):
             comment.append(_MARKER.sub("", _MARKER.sub("", line)))
+            places.append(at)
             inside = (inside or line.startswith("/*")) and "*/" not in line
         elif line and not line.startswith(("@", "#[")):
-            return ("\n".join(comment), "\n".join(lines[at:])) if comment else None
+            return Description("\n".join(comment), tuple(places), at) if comment else None
     return None
 
 
