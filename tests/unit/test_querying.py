@@ -27,7 +27,7 @@ from pipeline.querying import definition_keys, matching, parse, terms
         ("???", (), (), False),
     ],
 )
-def test_a_query_says_what_it_names(text: str, names: tuple[str, ...], paths: tuple[str, ...], exact: bool) -> None:
+def test_a_query_says_what_it_names(text: str, names: tuple[str, ...], paths: tuple[str, ...], exact: object) -> None:
     """Names by their spelling, with what they lie in first; paths by their slashes and endings; the rest is words."""
     query = parse(text)
     assert (query.names, query.paths, query.exact) == (names, paths, exact)
