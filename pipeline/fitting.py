@@ -53,7 +53,7 @@ class _Shown:
 
     def __init__(self, hits: Sequence[SearchHit], room: int, query: str) -> None:
         self._hits, self._asked = hits, _stems(query)
-        first = min(_cost(hits[0]), room // 2)
+        first = min(_cost(hits[0]), max(room // 2, min(room, _cost(_reference(hits[0])) + EXCERPT)))
         self.forms = list(_that_fit(map(_reference, hits), room - first))
         self._left = room - sum(map(_cost, self.forms))
         self._improve(0, first)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import groupby
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -108,8 +106,6 @@ def test_joined_chunks_are_the_lines_of_the_file(lines: list[str]) -> None:
     chunks = chunk(text, "python", limit=30)
     whole = joined((each.start_line, each.end_line, each.content) for each in chunks)
     assert whole == text.strip("\n")
-    by_line = [list(parts) for _, parts in groupby(chunks, lambda each: each.start_line)]
-    assert len(by_line) == len({each.start_line for each in chunks})
 
 
 # --- what lies around -------------------------------------------------------------------------------------------------
