@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import bindparam, text
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.types import BigInteger, Integer, Text
+from sqlalchemy import text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,16 +14,13 @@ if TYPE_CHECKING:
 CHUNKS: Final = text("""
 SELECT s.span, c.file_id, c.ordinal, c.start_line, c.end_line, c.symbol, c.content,
     f.path, r.root_path, r.project_id, r.revision
-FROM unnest(:files, :firsts, :lasts) WITH ORDINALITY AS s (file_id, first, last, span)
+FROM unnest(CAST(:files AS bigint[]), CAST(:firsts AS integer[]), CAST(:lasts AS integer[])) WITH ORDINALITY
+    AS s (file_id, first, last, span)
 JOIN penstock.chunks c ON c.file_id = s.file_id AND c.ordinal BETWEEN s.first AND s.last
 JOIN penstock.files f ON f.id = c.file_id
 JOIN penstock.repositories r ON r.id = c.repository_id
 ORDER BY s.span, c.ordinal
-""").bindparams(
-    bindparam("files", type_=ARRAY(BigInteger)),
-    bindparam("firsts", type_=ARRAY(Integer)),
-    bindparam("lasts", type_=ARRAY(Integer)),
-)
+""")
 
 
 def of_spans(connection: Connection, spans: Sequence[tuple[int, int, int]]) -> Sequence[Row[Any]]:
@@ -37,7 +32,7 @@ def of_spans(connection: Connection, spans: Sequence[tuple[int, int, int]]) -> S
 # A definition's chunks follow each other, so it opens after the last chunk before this one that is outside of it.
 HEADS: Final = text("""
 SELECT w.path, w.file_id, w.before, h.start_line, h.content
-FROM unnest(:files, :befores, :paths) AS w (file_id, before, path)
+FROM unnest(CAST(:files AS bigint[]), CAST(:befores AS integer[]), CAST(:paths AS text[])) AS w (file_id, before, path)
 CROSS JOIN LATERAL (
     SELECT coalesce((
         SELECT c.ordinal FROM penstock.chunks c
@@ -46,11 +41,7 @@ CROSS JOIN LATERAL (
         ORDER BY c.ordinal DESC LIMIT 1), -1) + 1 AS ordinal) AS o
 JOIN penstock.chunks h ON h.file_id = w.file_id AND h.ordinal = o.ordinal AND h.ordinal < w.before
 WHERE h.kind <> 'module'
-""").bindparams(
-    bindparam("files", type_=ARRAY(BigInteger)),
-    bindparam("befores", type_=ARRAY(Integer)),
-    bindparam("paths", type_=ARRAY(Text)),
-)
+""")
 
 
 def heads(connection: Connection, wanted: Sequence[tuple[int, int, str]]) -> Sequence[Row[Any]]:

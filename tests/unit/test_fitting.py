@@ -101,7 +101,7 @@ def test_the_best_are_whole_then_lines_then_names_then_a_count() -> None:
     assert forms[0] == Shown.WHOLE
     assert forms == sorted(forms, key=list(Shown).index)
     assert Shown.LINES in forms
-    small = fit(whole, 400)
+    small = fit(whole, 700)
     assert small.results[-1].shown == Shown.REFERENCE
     assert (len(small.results) + small.omitted, small.omitted > 0) == (12, True)
 
