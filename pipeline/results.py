@@ -26,6 +26,8 @@ def page(connection: Connection, ranked: Iterable[Ranked], limit: int, offset: i
     pages neither repeat nor lose a line. What they hold is read for this page alone, on a snapshot of the index.
     """
     wanted = spans(ranked)[offset : offset + limit]
+    if not wanted:
+        return ()
     places = [(span.best.candidate.file_id, span.first, span.last) for span in wanted]
     chunks = {place: list(rows) for place, rows in groupby(contents.of_spans(connection, places), lambda row: row.span)}
     firsts = [rows[0] for rows in chunks.values()]

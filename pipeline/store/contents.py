@@ -24,8 +24,8 @@ ORDER BY s.span, c.ordinal
 
 
 def of_spans(connection: Connection, spans: Sequence[tuple[int, int, int]]) -> Sequence[Row[Any]]:
-    """Return the chunks of spans (file, first and last ordinal), in order; `span` counts the spans from 1."""
-    files, firsts, lasts = map(list, zip(*spans, strict=True)) if spans else ([], [], [])
+    """Return the chunks of one or more spans (file, first and last ordinal), in order; `span` counts them from 1."""
+    files, firsts, lasts = map(list, zip(*spans, strict=True))
     return connection.execute(CHUNKS, {"files": files, "firsts": firsts, "lasts": lasts}).all()
 
 
@@ -45,6 +45,6 @@ WHERE h.kind <> 'module'
 
 
 def heads(connection: Connection, wanted: Sequence[tuple[int, int, str]]) -> Sequence[Row[Any]]:
-    """Return the chunks that open definitions around others: given are its file, the other's ordinal, and its path."""
-    files, befores, paths = map(list, zip(*wanted, strict=True)) if wanted else ([], [], [])
+    """Return the chunks that open definitions before others: of each the file, the other's ordinal, and the path."""
+    files, befores, paths = map(list, zip(*wanted, strict=True))
     return connection.execute(HEADS, {"files": files, "befores": befores, "paths": paths}).all()
