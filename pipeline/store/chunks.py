@@ -1,4 +1,4 @@
-"""The chunks table as a search reads it: what words and paths find, what that is worth, and the texts of a page."""
+"""The chunks table as a search reads it: what words and paths find, and what that is worth."""
 
 from __future__ import annotations
 
@@ -100,21 +100,6 @@ def finding(wording: Wording, wanted: ChunkFilter, near: Sequence[int]) -> tuple
 def _endings(path: str) -> tuple[str, str]:
     plain = path.replace("\\", "\\\\").replace("%", r"\%").replace("_", r"\_")
     return plain, f"%/{plain}"
-
-
-TEXTS: Final = text("""
-SELECT c.id, f.path, c.start_line, c.end_line, c.symbol, c.kind, c.language, c.content,
-    r.root_path, r.project_id, r.revision
-FROM penstock.chunks c
-JOIN penstock.files f ON f.id = c.file_id
-JOIN penstock.repositories r ON r.id = c.repository_id
-WHERE c.id = ANY(:ids)
-""").bindparams(bindparam("ids", type_=ARRAY(BigInteger)))
-
-
-def texts(connection: Connection, ids: Sequence[int]) -> dict[int, Row[Any]]:
-    """Return chunks with all that is shown of them, by id; one that was replaced meanwhile is missing."""
-    return {row.id: row for row in connection.execute(TEXTS, {"ids": list(ids)})}
 
 
 SCOPE: Final = text("""
