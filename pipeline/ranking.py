@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from pipeline.querying import Query, Term
 
 PROSE: Final = frozenset({"markdown", "rst", "text", "asciidoc", "org", "tex", "html"})
@@ -16,10 +17,11 @@ FIELDS: Final[Mapping[str, float]] = {"A": 5.0, "B": 1.0, "C": 0.7, "D": 1.0}
 SATURATION: Final = 2.0
 LENGTH_COUNTS: Final = 0.6
 USUAL_LENGTH: Final = 750
-"""The k1, b and average length, in characters, of BM25; found by `ops.bench.quality` on its develop set, like FIELDS."""
+"""The k1, b and average length, in characters, of BM25; like FIELDS found with the develop set of ops/bench/quality."""
 FLATTEST: Final = 1e-6
 _TEST = re.compile(r"(?:^|/)(?:tests?|testing|specs?|__tests__|testdata|fixtures)/|(?:^|/)(?:test_[^/]*|conftest\.py)$"
                    r"|[._-](?:test|tests|spec)\.\w+$|Tests?\.\w+$")  # fmt: skip
+_NAMES = re.compile(r"\w+")
 _SPEAKS_OF_TESTS = re.compile(r"(?:^|[^a-z])(?:tests?|testing|specs?|fixtures?)(?:[^a-z]|$)", re.IGNORECASE)
 
 
@@ -28,16 +30,17 @@ class Signals:
     """How much each signal counts, in standard deviations of a ranking; 0 turns it off.
 
     `vectors` and `words` are the two rankings. For a chunk count `names` (the share of the query's words in the names
-    that it defines), `definition` (it defines what the query is the name of), `mention` (it defines what a sentence
-    names), `path` (it is in a file that the query names). Against it count `tests` (it is a test, and the query does
-    not speak of tests), `data` (it is a variable, which mostly is a table of values), `prose` (it is no code) and
-    `copies` (something better says the same).
+    that it defines), `definition` (it defines what the query is the name of), `spelling` (and letter by letter),
+    `mention` (it defines what a sentence names) and `path` (it is in a file that the query names). Against it count
+    `tests` (it is a test, and the query does not speak of tests), `data` (it is a variable, which mostly is a table of
+    values), `prose` (it is no code) and `copies` (something better says the same).
     """
 
     vectors: float = 1.0
     words: float = 0.7
     names: float = 2.0
     definition: float = 3.0
+    spelling: float = 1.5
     mention: float = 0.5
     path: float = 4.0
     tests: float = 1.5
@@ -120,11 +123,16 @@ def _bonus(candidate: Candidate, query: Query, terms: Sequence[Term], signals: S
     return (
         signals.names * (named / total if total else 0.0)
         + (signals.definition if query.exact else signals.mention) * candidate.defines
+        + signals.spelling * (query.exact and _own_name(candidate.symbol) == _own_name(query.text))
         + signals.path * candidate.placed
         - signals.tests * bool(is_test)
         - signals.data * (candidate.kind == "variable")
         - signals.prose * (candidate.language in PROSE)
     )
+
+
+def _own_name(symbol: str) -> list[str]:
+    return _NAMES.findall(symbol)[-1:]
 
 
 def _order(ranked: Ranked) -> tuple[float, str, int, int]:
