@@ -41,6 +41,7 @@ class Chunk:
 
     `symbol` is the dotted path of the innermost definition that holds or is the chunk ("" outside any); `kind` is
     `function`, `class`, `method`, … or `text`; `content` holds the lines, joined by newlines, without the last one.
+    `names` are the dotted paths of the definitions that begin in it.
     """
 
     start_line: int
@@ -48,6 +49,7 @@ class Chunk:
     symbol: str
     kind: str
     content: str
+    names: tuple[str, ...] = ()
 
 
 class Outcome(StrEnum):

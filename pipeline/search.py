@@ -10,12 +10,14 @@ from sqlalchemy.exc import DataError
 
 from pipeline import checking, sources
 from pipeline.errors import EmbedderError, InvalidQuery, RepositoryNotFound
-from pipeline.ranking import glob_pattern, query_words
+from pipeline.querying import glob_pattern, matching, parse, terms
+from pipeline.ranking import Candidate, Ranked, Signals, rank
 from pipeline.records import SearchHit, SearchResults
 from pipeline.states import ACTIVE
-from pipeline.store import chunks
-from pipeline.store.chunks import ChunkFilter, Ranking
+from pipeline.store import chunks, lexicon
+from pipeline.store.chunks import ChunkFilter, Wording
 from pipeline.store.engine import reading
+from pipeline.store.near import near, similarities
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +31,11 @@ if TYPE_CHECKING:
 
 MAX_QUERY: Final = 2_000
 MAX_LIMIT: Final = 50
-DEPTH: Final = 60
+DEPTH: Final = 100
+"""How many chunks each ranking puts forward, for a page of at most so many."""
+BUDGET: Final = 2_000
+"""About how many chunks are looked at for their words."""
+DEFAULT: Final = Signals()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +52,12 @@ class SearchRequest:
     offset: int = 0
 
 
-def search(engine: Engine, embedder_for: Callable[[str, str], Embedder], request: SearchRequest) -> SearchResults:
+def search(
+    engine: Engine,
+    embedder_for: Callable[[str, str], Embedder],
+    request: SearchRequest,
+    signals: Signals = DEFAULT,
+) -> SearchResults:
     """Return the best chunks for a query; works while jobs run, on what is written already.
 
     Raises InvalidQuery for a query, limit or offset out of bounds (R53), RepositoryNotFound for an unknown repository.
@@ -57,11 +68,13 @@ def search(engine: Engine, embedder_for: Callable[[str, str], Embedder], request
         scope = _scope(connection, request)
     vectors, note = _vectors(embedder_for, scope, query)
     with reading(engine) as connection, _matchable():
-        found = _ranked(connection, request, scope, vectors)
+        found = _ranked(connection, request, signals, scope, vectors)
+        page = found[request.offset : request.offset + request.limit]
+        texts = chunks.texts(connection, [item.candidate.id for item in page])
     state, coverage = _coverage(scope)
     return SearchResults(
         query=query,
-        results=tuple(map(_hit, found[request.offset : request.offset + request.limit])),
+        results=tuple(_hit(texts[item.candidate.id], item.score) for item in page if item.candidate.id in texts),
         index_state=state,
         coverage=coverage,
         limit=request.limit,
@@ -125,21 +138,30 @@ def _vectors(
 def _ranked(
     connection: Connection,
     request: SearchRequest,
+    signals: Signals,
     scope: Sequence[Row[Any]],
     vectors: dict[int, NDArray[np.float32]],
-) -> list[Row[Any]]:
-    """Return the hits, best first; words rank the same for every model, so the best score of a chunk counts."""
+) -> list[Ranked]:
+    """Return what vectors, words and paths find, best first."""
     pattern = None if request.path_glob is None else glob_pattern(request.path_glob)
-    wanted = ChunkFilter(tuple({row.id for row in scope}), request.languages, request.kinds, pattern)
-    tsquery = chunks.tsquery(connection, query_words(request.query))
-    enough = request.offset + request.limit
-    best: dict[int, Row[Any]] = {}
-    for model_id, vector in vectors.items() or ((None, None),):
-        ranking = Ranking(model_id, vector, tsquery, max(DEPTH, enough))
-        for row in chunks.search(connection, ranking, wanted, enough, 0):
-            if row.id not in best or best[row.id].score < row.score:
-                best[row.id] = row
-    return sorted(best.values(), key=lambda row: (-row.score, row.id))
+    repositories = {row.id: row for row in scope}
+    wanted = ChunkFilter(tuple(repositories), request.languages, request.kinds, pattern)
+    depth = DEPTH * -(-(request.offset + request.limit) // DEPTH)
+    query = parse(request.query)
+    similar = {
+        row.id: 1 - row.distance
+        for model_id, vector in vectors.items()
+        for row in (near(connection, model_id, vector, wanted, depth) if signals.vectors else ())
+    }
+    total = sum(row.counted_chunks for row in repositories.values())
+    found = terms(lexicon.counts(connection, wanted.repository_ids, query.words), total)
+    tsquery = matching(found, query.names if signals.definition else (), total, BUDGET) if signals.words else ""
+    wording = Wording(found, tsquery, query.names, query.paths if signals.path else (), depth)
+    rows = chunks.find(connection, wording, wanted, tuple(similar))
+    for model_id, vector in vectors.items():
+        similar |= similarities(connection, model_id, vector, [row.id for row in rows if row.id not in similar])
+    candidates = [Candidate(**row._asdict(), similarity=similar.get(row.id)) for row in rows]
+    return rank(candidates, query, signals, DEPTH)
 
 
 def _coverage(scope: Sequence[Row[Any]]) -> tuple[str, float]:
@@ -156,7 +178,7 @@ def _coverage(scope: Sequence[Row[Any]]) -> tuple[str, float]:
     return state, round(searchable / known, 4) if known else 0.0
 
 
-def _hit(row: Row[Any]) -> SearchHit:
+def _hit(row: Row[Any], score: float) -> SearchHit:
     return SearchHit(
         path=row.path,
         start_line=row.start_line,
@@ -165,7 +187,7 @@ def _hit(row: Row[Any]) -> SearchHit:
         kind=row.kind,
         language=row.language,
         content=row.content,
-        score=round(float(row.score), 6),
+        score=round(score, 6),
         repository=row.root_path,
         project_id=row.project_id,
         revision=row.revision,

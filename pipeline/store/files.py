@@ -112,8 +112,10 @@ INSERT INTO penstock.chunks (repository_id, file_id, ordinal, start_line, end_li
     content, content_hash, model_id, embedding, lexemes)
 SELECT :repository, f.id, s.ordinal, s.start_line, s.end_line, s.symbol, s.kind, r.language,
     s.content, s.content_hash, e.model_id, e.embedding,
-    setweight(to_tsvector('english', s.symbol_words), 'A') || setweight(to_tsvector('english', r.words), 'B')
-        || setweight(to_tsvector('english', s.content_words), 'D')
+    setweight(to_tsvector('english', s.name_words), 'A')
+        || setweight(to_tsvector('english', s.place_words || ' ' || r.words), 'B')
+        || setweight(to_tsvector('english', s.comment_words), 'C')
+        || to_tsvector('english', s.code_words) || array_to_tsvector(s.keys)
 FROM ROWS FROM (jsonb_to_recordset(CAST(:results AS jsonb)) AS {COLUMNS}) WITH ORDINALITY AS r (
     path, size, mtime_ns, outcome, reason, hash, language, words, chunks, gone, blob, position)
 JOIN penstock.staged_chunks s ON s.batch_id = :batch AND s.file_index = r.position - 1
