@@ -113,13 +113,14 @@ def _forward(batch: Sequence[Sequence[int]]) -> Array:
 
 
 def _layer(x: Array, shape: tuple[int, ...], hidden: Array | None, prefix: str) -> Array:
-    """Return what a layer makes of the tokens, shape (texts × tokens, dimension); `x` is changed."""
+    """Return what a layer makes of the tokens, shape (tokens of all texts, dimension); `x` is changed."""
     weight, bias = _attention(prefix)
     heads = (x @ weight + bias).reshape(*shape, 3, HEADS, DIMENSION // HEADS)
     query, key, value = heads.transpose(2, 0, 3, 1, 4)
     scores = query @ key.transpose(0, 1, 3, 2)
     if hidden is not None:
         scores += hidden
+    scores -= scores.max(-1, keepdims=True)
     np.exp(scores, out=scores)
     scores /= scores.sum(-1, keepdims=True)
     attended = (scores @ value).transpose(0, 2, 1, 3).reshape(x.shape)
