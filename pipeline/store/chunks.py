@@ -116,7 +116,7 @@ def texts(connection: Connection, ids: Sequence[int]) -> dict[int, Row[Any]]:
 
 SCOPE: Final = text("""
 SELECT r.id, r.project_id, r.root_path, r.index_state, r.counted_chunks, m.id AS model_id, m.embedder, m.model,
-    (SELECT count(*) FROM penstock.files f WHERE f.repository_id = r.id AND f.skip_reason IS NULL) AS searchable,
+    r.files AS searchable,
     j.files_listed - j.files_skipped - j.files_failed AS listed, j.status
 FROM penstock.repositories r
 LEFT JOIN LATERAL (
