@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from sqlalchemy.exc import OperationalError
 
-from pipeline.store import vectors
-from pipeline.store.embeddings import driver
+from pipeline.store import lexicon, vectors
 
 if TYPE_CHECKING:
+    from psycopg import Connection as DriverConnection
     from sqlalchemy import Connection, Engine
 
     from pipeline.store.vectors import Due, TuningRules
 
-CANCEL_SECONDS: Final = 5.0
+CANCEL_SECONDS: Final = 3.0
+"""How long the server may take to end a statement that is cancelled."""
+PATIENCE: Final = "2s"
+"""How long a removal waits for those who use the index."""
+AUTOCOMMIT: Final = "AUTOCOMMIT"
+"""PostgreSQL builds and drops an index beside its users in transactions of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,41 +35,47 @@ class Tuned:
     seconds: float
 
 
-def tune(connection: Connection, rules: TuningRules) -> Tuned | None:
+def is_due(engine: Engine, rules: TuningRules) -> bool:
+    """Return whether there is anything to do; it costs a millisecond."""
+    with engine.connect() as connection:
+        return bool(vectors.due(connection, rules))
+
+
+def tune(engine: Engine, session: Connection, rules: TuningRules) -> Tuned | None:
     """Do the next thing that is due; None when nothing is, or another session tunes.
 
-    The connection must be in autocommit mode and the caller's own: its settings are changed, and it holds the lock.
-    When the caller dies, the server goes on building, and the lock is held until it has.
+    `session` is an autocommit connection of the caller's alone, which it closes after an error: it holds the right to
+    tune. When the caller dies, the server goes on building, and the right is taken until it has.
     """
-    if not vectors.due(connection, rules) or not vectors.lock(connection):
+    if not vectors.lock(session):
         return None
-    try:
-        step = next(iter(vectors.due(connection, rules)), None)
-        return step and _perform(connection, step)
-    finally:
-        vectors.unlock(connection)
+    step = next(iter(vectors.due(session, rules)), None)
+    done = None if step is None else _perform(engine, session, step)
+    vectors.unlock(session)
+    return done
 
 
-def _perform(connection: Connection, step: Due) -> Tuned:
+def _perform(engine: Engine, session: Connection, step: Due) -> Tuned:
     started = time.monotonic()
     if step.step == "drop":
-        vectors.drop(connection, step.repository_id, step.model_id)
+        vectors.drop(session, step.repository_id, step.model_id)
     elif step.step == "build":
-        vectors.build(connection, step)
+        vectors.build(session, step)
     else:
-        vectors.note_tuned(connection, step.repository_id, step.changes)
+        with engine.begin() as connection:
+            lexicon.refresh(connection, step.repository_id)
+            vectors.note_tuned(connection, step.repository_id, step.changes)
     return Tuned(step.step, step.repository_id, step.chunks, time.monotonic() - started)
 
 
-def cancel(connection: Connection) -> None:
+def cancel(session: Connection) -> None:
     """End the statement that another thread runs on this connection: a build that is cancelled is begun again later."""
-    driver(connection).cancel_safe(timeout=CANCEL_SECONDS)
+    beneath = cast("DriverConnection", session.connection.dbapi_connection)
+    beneath.cancel_safe(timeout=CANCEL_SECONDS)
 
 
 def forget(engine: Engine, repository_id: int) -> None:
-    """Drop the vector indexes of a repository that was removed; where one is in use for long, the workers do it."""
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        try:
-            connection.exec_driver_sql("SET lock_timeout = '2s'")
-        except OperationalError:
-            pass
+    """Drop the vector indexes of a repository that was removed; what cannot be had at once is left to the workers."""
+    with suppress(OperationalError), engine.connect().execution_options(isolation_level=AUTOCOMMIT) as connection:
+        for model_id in vectors.models_of(connection, repository_id):
+            vectors.drop(connection, repository_id, model_id, patience=PATIENCE)

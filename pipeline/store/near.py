@@ -58,10 +58,10 @@ SET_SCAN: Final = text("""
 SELECT set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('hnsw.ef_search', :visited, true),
     set_config('hnsw.max_scan_tuples', :scanned, true)
 """)
-FILES: Final = f"""
-SELECT f.repository_id, CASE WHEN sum(f.chunk_count) <= {FEW} THEN array_agg(f.id) END AS few FROM penstock.files f
-WHERE f.repository_id = ANY(:repositories) AND f.chunk_count > 0 {{filters}} GROUP BY f.repository_id
-"""  # noqa: S608 - constants only
+FILES: Final = """
+SELECT f.repository_id, CASE WHEN sum(f.chunk_count) <= :few THEN array_agg(f.id) END AS few FROM penstock.files f
+WHERE f.repository_id = ANY(:repositories) AND f.chunk_count > 0 {filters} GROUP BY f.repository_id
+"""
 OF_LANGUAGE: Final = "AND f.language = ANY(:languages)"
 OF_PATH: Final = "AND f.path ~ :pattern"
 
@@ -106,7 +106,7 @@ def _named_files(
     """Return the repositories of which a filter names files with many chunks, and the files of the others."""
     asked = {OF_LANGUAGE: wanted.languages, OF_PATH: wanted.path_pattern}
     filters = " ".join(clause for clause, value in asked.items() if value)
-    named = _execute(connection, FILES.format(filters=filters), values)
+    named = _execute(connection, FILES.format(filters=filters), {**values, "few": FEW})
     return [row.repository_id for row in named if row.few is None], [id_ for row in named for id_ in row.few or ()]
 
 

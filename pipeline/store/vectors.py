@@ -59,10 +59,12 @@ present AS (
     FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
     CROSS JOIN LATERAL regexp_match(relname, '^ix_chunks_vectors_(\d+)_(\d+)$') AS ids
     WHERE indrelid = to_regclass('penstock.chunks') AND ids IS NOT NULL)"""
-# An index slows a job that rewrites much of its repository down, and a job that comes is awaited.
+# An index slows a job that rewrites much of its repository down. How much that will be is known when a twentieth of its
+# files are chunked: many that are due have only a new date.
 DUE: Final = text(f"""
 WITH {PRESENT}, loading AS (
-    SELECT repository_id, CASE WHEN status = 'running' THEN files_due - files_written ELSE 0 END AS files_left
+    SELECT repository_id, CASE WHEN status = 'running' AND files_chunked > 0 AND files_chunked * 20 >= files_due
+        THEN chunks_created * (CAST(files_due AS double precision) / files_chunked) - chunks_written END AS coming
     FROM penstock.indexing_jobs WHERE status IN ('pending', 'running')
 ), resting AS (
     SELECT * FROM penstock.repositories WHERE id NOT IN (SELECT repository_id FROM loading))
@@ -71,7 +73,7 @@ FROM present p
 LEFT JOIN penstock.repositories r ON r.id = p.repository_id
 LEFT JOIN loading l ON l.repository_id = p.repository_id
 WHERE NOT p.valid OR r.id IS NULL OR r.model_id IS DISTINCT FROM p.model_id OR r.chunks < :least_chunks / 2
-    OR l.files_left > r.files * :rewritten
+    OR l.coming > r.chunks * :rewritten
 UNION ALL
 SELECT 'refresh', id, coalesce(model_id, 0), 0, chunks, changes FROM resting
 WHERE changes - tuned_changes > chunks * :changed
@@ -157,9 +159,16 @@ def build(connection: Connection, wanted: Due) -> None:
     """)
 
 
-def drop(connection: Connection, repository_id: int, model_id: int) -> None:
-    """Drop a vector index once no search uses it; the connection must be in autocommit mode."""
-    connection.exec_driver_sql(f"DROP INDEX CONCURRENTLY IF EXISTS penstock.{name_of(repository_id, model_id)}")
+def drop(connection: Connection, repository_id: int, model_id: int, *, patience: str = "0") -> None:
+    """Drop a vector index once nobody uses it; the connection must be in autocommit mode.
+
+    Raises OperationalError after `patience`, a PostgreSQL interval (0: never); the index is invalid then.
+    """
+    connection.exec_driver_sql(f"SET lock_timeout = '{patience}'")
+    try:
+        connection.exec_driver_sql(f"DROP INDEX CONCURRENTLY IF EXISTS penstock.{name_of(repository_id, model_id)}")
+    finally:
+        connection.exec_driver_sql("RESET lock_timeout")
 
 
 TUNED: Final = text("UPDATE penstock.repositories SET tuned_changes = :changes WHERE id = :repository")

@@ -53,6 +53,7 @@ repositories = Table(
         nullable=False,
         server_default=ZERO,
         comment="How many chunks its lexicon was made of",
+    ),
     Column("files", BigInteger, nullable=False, server_default=ZERO, comment="How many are searchable"),
     Column("chunks", BigInteger, nullable=False, server_default=ZERO),
     Column(
