@@ -104,7 +104,7 @@ def _endings(path: str) -> tuple[str, str]:
 
 SCOPE: Final = text("""
 SELECT r.id, r.project_id, r.root_path, r.index_state, r.counted_chunks, m.id AS model_id, m.embedder, m.model,
-    (SELECT count(*) FROM penstock.files f WHERE f.repository_id = r.id AND f.skip_reason IS NULL) AS searchable,
+    r.files AS searchable,
     j.files_listed - j.files_skipped - j.files_failed AS listed, j.status
 FROM penstock.repositories r
 LEFT JOIN LATERAL (
