@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy.exc import DataError
 
-from pipeline import checking, sources
+from pipeline import checking, fitting, results, sources
 from pipeline.errors import EmbedderError, InvalidQuery, RepositoryNotFound
-from pipeline.ranking import glob_pattern, query_words
-from pipeline.records import SearchHit, SearchResults
+from pipeline.merging import MOST
+from pipeline.querying import glob_pattern, matching, parse, terms
+from pipeline.ranking import Candidate, Ranked, Signals, rank
+from pipeline.records import SearchResults
 from pipeline.states import ACTIVE
-from pipeline.store import chunks
-from pipeline.store.chunks import ChunkFilter, Ranking
+from pipeline.store import chunks, lexicon
+from pipeline.store.chunks import ChunkFilter, Wording
 from pipeline.store.engine import reading
+from pipeline.store.near import near, similarities
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -29,12 +32,18 @@ if TYPE_CHECKING:
 
 MAX_QUERY: Final = 2_000
 MAX_LIMIT: Final = 50
-DEPTH: Final = 60
+LEAST_TOKENS: Final = 200
+MOST_TOKENS: Final = 100_000
+DEPTH: Final = 100
+"""How many chunks each ranking puts forward, for a page that ends with the result of at most so many chunks."""
+BUDGET: Final = 2_000
+"""About how many chunks are looked at for their words."""
+DEFAULT: Final = Signals()
 
 
 @dataclass(frozen=True, slots=True)
 class SearchRequest:
-    """What a search asks for (R52); None or an empty tuple means any."""
+    """What a search asks for (R52); None or an empty tuple means any, and `max_tokens` None an answer of any size."""
 
     query: str
     project_id: str | None = None
@@ -44,10 +53,16 @@ class SearchRequest:
     kinds: tuple[str, ...] = ()
     limit: int = 10
     offset: int = 0
+    max_tokens: int | None = None
 
 
-def search(engine: Engine, embedder_for: Callable[[str, str], Embedder], request: SearchRequest) -> SearchResults:
-    """Return the best chunks for a query; works while jobs run, on what is written already.
+def search(
+    engine: Engine,
+    embedder_for: Callable[[str, str], Embedder],
+    request: SearchRequest,
+    signals: Signals = DEFAULT,
+) -> SearchResults:
+    """Return the best results for a query; works while jobs run, on what is written already.
 
     Raises InvalidQuery for a query, limit or offset out of bounds (R53), RepositoryNotFound for an unknown repository.
     When an embedder is away the words alone decide, and the answer's `note` says so.
@@ -56,18 +71,20 @@ def search(engine: Engine, embedder_for: Callable[[str, str], Embedder], request
     with reading(engine) as connection, _matchable():
         scope = _scope(connection, request)
     vectors, note = _vectors(embedder_for, scope, query)
-    with reading(engine) as connection, _matchable():
-        found = _ranked(connection, request, scope, vectors)
+    with reading(engine, snapshot=True) as connection, _matchable():
+        ranked = _ranked(connection, request, signals, scope, vectors)
+        page = results.page(connection, ranked, request.limit, request.offset)
     state, coverage = _coverage(scope)
-    return SearchResults(
+    answer = SearchResults(
         query=query,
-        results=tuple(map(_hit, found[request.offset : request.offset + request.limit])),
+        results=page,
         index_state=state,
         coverage=coverage,
         limit=request.limit,
         offset=request.offset,
         note=note,
     )
+    return answer if request.max_tokens is None else fitting.fit(answer, request.max_tokens)
 
 
 def _check(request: SearchRequest) -> str:
@@ -86,6 +103,8 @@ def _check(request: SearchRequest) -> str:
     checking.offset(request.offset)
     if not 1 <= request.limit <= MAX_LIMIT:
         raise InvalidQuery(f"limit {request.limit} is not between 1 and {MAX_LIMIT}")
+    if request.max_tokens is not None and not LEAST_TOKENS <= request.max_tokens <= MOST_TOKENS:
+        raise InvalidQuery(f"max_tokens {request.max_tokens} is not between {LEAST_TOKENS} and {MOST_TOKENS:,}")
     return query
 
 
@@ -125,21 +144,30 @@ def _vectors(
 def _ranked(
     connection: Connection,
     request: SearchRequest,
+    signals: Signals,
     scope: Sequence[Row[Any]],
     vectors: dict[int, NDArray[np.float32]],
-) -> list[Row[Any]]:
-    """Return the hits, best first; words rank the same for every model, so the best score of a chunk counts."""
+) -> list[Ranked]:
+    """Return what vectors, words and paths find, best first."""
     pattern = None if request.path_glob is None else glob_pattern(request.path_glob)
-    wanted = ChunkFilter(tuple({row.id for row in scope}), request.languages, request.kinds, pattern)
-    tsquery = chunks.tsquery(connection, query_words(request.query))
-    enough = request.offset + request.limit
-    best: dict[int, Row[Any]] = {}
-    for model_id, vector in vectors.items() or ((None, None),):
-        ranking = Ranking(model_id, vector, tsquery, max(DEPTH, enough))
-        for row in chunks.search(connection, ranking, wanted, enough, 0):
-            if row.id not in best or best[row.id].score < row.score:
-                best[row.id] = row
-    return sorted(best.values(), key=lambda row: (-row.score, row.id))
+    repositories = {row.id: row for row in scope}
+    wanted = ChunkFilter(tuple(repositories), request.languages, request.kinds, pattern)
+    depth = DEPTH * -(-MOST * (request.offset + request.limit) // DEPTH)
+    query = parse(request.query)
+    similar = {
+        row.id: 1 - row.distance
+        for model_id, vector in vectors.items()
+        for row in (near(connection, model_id, vector, wanted, depth) if signals.vectors else ())
+    }
+    total = sum(row.counted_chunks for row in repositories.values())
+    found = terms(lexicon.counts(connection, wanted.repository_ids, query.words), total)
+    tsquery = matching(found, query.names if signals.definition else (), total, BUDGET) if signals.words else ""
+    wording = Wording(found, tsquery, query.names, query.paths if signals.path else (), depth)
+    rows = chunks.find(connection, wording, wanted, tuple(similar))
+    for model_id, vector in vectors.items():
+        similar |= similarities(connection, model_id, vector, [row.id for row in rows if row.id not in similar])
+    candidates = [Candidate(**row._asdict(), similarity=similar.get(row.id)) for row in rows]
+    return rank(candidates, query, found, signals, DEPTH)
 
 
 def _coverage(scope: Sequence[Row[Any]]) -> tuple[str, float]:
@@ -154,19 +182,3 @@ def _coverage(scope: Sequence[Row[Any]]) -> tuple[str, float]:
     states = {row.index_state for row in repositories} | {"partial" for row in repositories if row.status in ACTIVE}
     state = next((state for state in ("partial", "complete") if state in states), "empty")
     return state, round(searchable / known, 4) if known else 0.0
-
-
-def _hit(row: Row[Any]) -> SearchHit:
-    return SearchHit(
-        path=row.path,
-        start_line=row.start_line,
-        end_line=row.end_line,
-        symbol=row.symbol,
-        kind=row.kind,
-        language=row.language,
-        content=row.content,
-        score=round(float(row.score), 6),
-        repository=row.root_path,
-        project_id=row.project_id,
-        revision=row.revision,
-    )

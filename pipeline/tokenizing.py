@@ -43,6 +43,11 @@ def subwords(text: str) -> list[str]:
     return list(chain.from_iterable(map(_subwords, _identifiers(text))))
 
 
+def joined(text: str) -> str:
+    """Return the words of a text in one: what `get_user_name`, `getUserName` and "get user name" have in common."""
+    return "".join(subwords(text))[:WORD_LENGTH]
+
+
 def _identifiers(text: str) -> list[str]:
     if text.isascii():  # four times as fast as the pattern, which means the same
         return text.encode().translate(_SPACED).decode().split()

@@ -40,11 +40,11 @@ LEAST_OF_A_HEADING: Final = 3
 SHORTEST_SECTION: Final = 80
 
 PASSED_OVER: Final = re.compile(
-    r"(^|/)(tests?|testing|__tests__|specs?|examples?|vendor|third_party|thirdparty|node_modules|min|umd|locales?"
+    r"(^|/)(tests?|testing|__tests__|specs?|examples?|docs?|vendor|third_party|thirdparty|node_modules|min|umd|locales?"
     r"|migrations|_vendor|debian|benchmarks?|fixtures|testdata)(/|$)"
     r"|\.min\.|_pb2|\.pb\.go|zz_generated|\.d\.ts$|bundle|_test\.go$|test_[^/]*\.py$|\.(spec|test)\."
 )
-_DOCUMENTS = re.compile(r"(^|/)docs?/")
+_DOCUMENTS = re.compile(r"(^|(?<=/))docs?/")
 _HISTORY = re.compile(r"(change|history|news|release)[^/]*$", re.IGNORECASE)
 _DEFINED = re.compile(r"\s*(?:async\s+)?(?:def|class)\b")
 _LITERAL = re.compile(r"'[^']*'|\"[^\"]*\"|#.*")
@@ -127,8 +127,9 @@ def _tar(archive: Path) -> tarfile.TarFile:
 
 
 def _passed_over(path: str, language: str) -> bool:
-    prose = language == "markdown"
-    return bool(PASSED_OVER.search(path)) or (bool(_HISTORY.search(path)) if prose else bool(_DOCUMENTS.search(path)))
+    if language != "markdown":
+        return bool(PASSED_OVER.search(path))
+    return bool(PASSED_OVER.search(_DOCUMENTS.sub("", path)) or _HISTORY.search(path))
 
 
 def _pairs_in(source: str, language: str, content: bytes) -> Iterator[Pair]:

@@ -27,6 +27,7 @@ from pipeline.store.batches import FileResult
 from pipeline.store.embeddings import StagedChunk
 from pipeline.store.progress import Clock, Progress
 from pipeline.tokenizing import words
+from pipeline.wording import fields_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -164,8 +165,7 @@ def _staged(index: int, ordinal: int, piece: Chunk) -> StagedChunk:
         ordinal=ordinal,
         chunk=piece,
         content_hash=content_hash(piece.symbol, piece.content),
-        symbol_words=" ".join(words(piece.symbol)),
-        content_words=" ".join(words(piece.content)),
+        fields=fields_of(piece),
     )
 
 

@@ -1,21 +1,23 @@
-"""The chunks table: the two rankings of a search and their merge, in one statement."""
+"""The chunks table as a search reads it: what words and paths find, and what that is worth."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from pgvector import HalfVector
 from sqlalchemy import Row, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import BigInteger, Text
 
+from pipeline.querying import quoted
+from pipeline.store.near import TYPES, conditions
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
-    from numpy.typing import NDArray
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, TextClause
+
+    from pipeline.querying import Term
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,91 +34,77 @@ class ChunkFilter:
 
 
 @dataclass(frozen=True, slots=True)
-class Ranking:
-    """What to rank by: the query's vector (dimension,) in a model's space, and a tsquery; each may be missing.
+class Wording:
+    """What the text of a query looks for.
 
-    `depth` is how many of each ranking are merged.
+    `terms` are weighed, `matching` is the tsquery of the chunks that are worth it, `keys` those of definitions (the
+    most telling first), `paths` the ends of file paths. `depth` is how many chunks words and paths may find each.
     """
 
-    model_id: int | None
-    vector: NDArray[np.float32] | None
-    tsquery: str
+    terms: Sequence[Term]
+    matching: str
+    keys: Sequence[str]
+    paths: Sequence[str]
     depth: int
 
 
-# Reciprocal rank fusion: a chunk's score is the sum of 1 / (60 + its rank) over the rankings that found it.
-SEARCH: Final = """
-WITH wanted AS NOT MATERIALIZED (
-    SELECT c.id, c.embedding, c.lexemes, c.model_id FROM penstock.chunks c
-    WHERE c.repository_id = ANY(:repositories)
-        AND (CAST(:languages AS text[]) = '{}' OR c.language = ANY(:languages))
-        AND (CAST(:kinds AS text[]) = '{}' OR c.kind = ANY(:kinds))
-        AND (CAST(:pattern AS text) IS NULL OR EXISTS (
-            SELECT FROM penstock.files f WHERE f.id = c.file_id AND f.path ~ :pattern))
-), near AS (
-    SELECT id, row_number() OVER (ORDER BY distance, id) AS rank FROM (
-        SELECT id, embedding <=> CAST(:vector AS halfvec) AS distance FROM wanted
-        WHERE model_id = :model ORDER BY distance, id LIMIT :depth) AS n
-), matching AS (
-    SELECT id, row_number() OVER (ORDER BY weight DESC, id) AS rank FROM (
-        SELECT id, ts_rank(lexemes, CAST(:tsquery AS tsquery), 1) AS weight FROM wanted
-        WHERE lexemes @@ CAST(:tsquery AS tsquery) ORDER BY weight DESC, id LIMIT :depth) AS m
-), merged AS (
-    SELECT id, sum(1.0 / (60 + rank)) AS score
-    FROM (SELECT * FROM near UNION ALL SELECT * FROM matching) AS found
-    GROUP BY id ORDER BY score DESC, id LIMIT :limit OFFSET :offset
+# ts_rank takes the weights of code, comments, what a chunk lies in, and its names; 1 damps long chunks.
+WORTH: Final = """:weight_{at} * ts_rank('{{0.2, 0.3, 0.4, 1.0}}', c.lexemes, CAST(:term_{at} AS tsquery), 1)"""
+FIND: Final = """
+WITH matching AS (
+    SELECT c.id, {worth} AS worth FROM penstock.chunks c
+    WHERE c.repository_id = ANY(:repositories) AND c.lexemes @@ CAST(:matching AS tsquery) {filters}
+    ORDER BY worth DESC, c.id LIMIT :depth
+), placed AS (
+    SELECT c.id FROM penstock.chunks c JOIN penstock.files f ON f.id = c.file_id
+    WHERE f.repository_id = ANY(:repositories) AND f.path LIKE ANY(:paths) {filters}
+    ORDER BY length(f.path), f.path, c.ordinal LIMIT :depth
 )
-SELECT c.id, f.path, c.start_line, c.end_line, c.symbol, c.kind, c.language, c.content, m.score,
-    r.root_path, r.project_id, r.revision
-FROM merged m
-JOIN penstock.chunks c USING (id)
-JOIN penstock.files f ON f.id = c.file_id
-JOIN penstock.repositories r ON r.id = c.repository_id
-ORDER BY m.score DESC, m.id
+SELECT c.id, c.repository_id, c.file_id, c.ordinal, c.start_line, c.end_line, c.symbol, c.kind, c.language,
+    f.path, c.content_hash, length(c.content) AS length, (
+        SELECT jsonb_object_agg(u.lexeme, array_to_string(u.weights, '')) FROM unnest(c.lexemes) AS u
+        WHERE u.lexeme = ANY(:lexemes)) AS found,
+    CAST(c.lexemes @@ CAST(:key AS tsquery) AS integer) + CAST(c.lexemes @@ CAST(:keys AS tsquery) AS integer)
+        AS defines,
+    f.path LIKE ANY(:paths) AS placed
+FROM penstock.chunks c JOIN penstock.files f ON f.id = c.file_id
+WHERE c.id IN (SELECT id FROM matching UNION SELECT id FROM placed UNION SELECT unnest(CAST(:near AS bigint[])))
 """
-STATEMENT: Final = text(SEARCH).bindparams(
-    bindparam("repositories", type_=ARRAY(BigInteger)),
-    bindparam("languages", type_=ARRAY(Text)),
-    bindparam("kinds", type_=ARRAY(Text)),
-)
 
 
-def search(
-    connection: Connection, ranking: Ranking, wanted: ChunkFilter, limit: int, offset: int
-) -> Sequence[Row[Any]]:
-    """Return the best chunks by both rankings, best first."""
-    return connection.execute(STATEMENT, parameters(ranking, wanted, limit, offset)).all()
+def find(connection: Connection, wording: Wording, wanted: ChunkFilter, near: Sequence[int]) -> Sequence[Row[Any]]:
+    """Return the chunks that words or paths find and those of `near`, in no order, with the query's words in them."""
+    return connection.execute(*finding(wording, wanted, near)).all()
 
 
-def parameters(ranking: Ranking, wanted: ChunkFilter, limit: int, offset: int) -> dict[str, object]:
-    """Return the values of the search statement."""
-    vector = None if ranking.vector is None else HalfVector(ranking.vector).to_text()
-    return {
-        "repositories": list(wanted.repository_ids),
-        "languages": list(wanted.languages),
-        "kinds": list(wanted.kinds),
-        "pattern": wanted.path_pattern,
-        "vector": vector,
-        "model": ranking.model_id,
-        "tsquery": ranking.tsquery,
-        "depth": ranking.depth,
-        "limit": limit,
-        "offset": offset,
+def finding(wording: Wording, wanted: ChunkFilter, near: Sequence[int]) -> tuple[TextClause, dict[str, object]]:
+    """Return the statement that finds candidates, and its values."""
+    filters, values = conditions(wanted)
+    worth = " + ".join(WORTH.format(at=at) for at in range(len(wording.terms))) or "0.0"
+    for at, term in enumerate(wording.terms):
+        values |= {f"weight_{at}": term.weight, f"term_{at}": quoted(term.lexeme)}
+    values |= {
+        "matching": wording.matching,
+        "key": quoted(wording.keys[0]) if wording.keys else "",
+        "keys": " | ".join(map(quoted, wording.keys)),
+        "paths": [pattern for path in wording.paths for pattern in _endings(path)],
+        "lexemes": [term.lexeme for term in wording.terms],
+        "near": list(near),
+        "depth": wording.depth,
     }
+    types = {**TYPES, "paths": ARRAY(Text), "lexemes": ARRAY(Text), "near": ARRAY(BigInteger)}
+    typed = [bindparam(name, type_=kind) for name, kind in types.items() if name in values]
+    return text(FIND.format(worth=worth, filters=filters)).bindparams(*typed), values
 
 
-TO_QUERY: Final = text("SELECT CAST(to_tsquery('english', :words) AS text)")
-
-
-def tsquery(connection: Connection, words: Sequence[str]) -> str:
-    """Return the tsquery that any of the words satisfies, as text; "" when all are stop words."""
-    quoted = " | ".join("'" + word.replace("\\", "\\\\").replace("'", "''") + "'" for word in words)
-    return str(connection.execute(TO_QUERY, {"words": quoted}).scalar_one()) if quoted else ""
+def _endings(path: str) -> tuple[str, str]:
+    plain = path.replace("\\", "\\\\").replace("%", r"\%").replace("_", r"\_")
+    return plain, f"%/{plain}"
 
 
 SCOPE: Final = text("""
-SELECT r.id, r.project_id, r.root_path, r.index_state, m.id AS model_id, m.embedder, m.model,
-    (SELECT count(*) FROM penstock.files f WHERE f.repository_id = r.id AND f.skip_reason IS NULL) AS searchable,
+SELECT r.id, r.project_id, r.root_path, r.index_state, r.counted_chunks, m.id AS model_id, m.embedder, m.model,
+    r.files AS searchable,
     j.files_listed - j.files_skipped - j.files_failed AS listed, j.status
 FROM penstock.repositories r
 LEFT JOIN LATERAL (

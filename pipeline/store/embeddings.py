@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from pipeline.records import Chunk
+    from pipeline.wording import Fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +32,14 @@ class StagedChunk:
     ordinal: int
     chunk: Chunk
     content_hash: bytes
-    symbol_words: str
-    content_words: str
+    fields: Fields
 
 
 STAGE: Final = """
 COPY penstock.staged_chunks (batch_id, file_index, ordinal, start_line, end_line, symbol, kind, content, content_hash,
-    symbol_words, content_words) FROM STDIN (FORMAT BINARY)
+    name_words, place_words, comment_words, code_words, keys) FROM STDIN (FORMAT BINARY)
 """
-STAGE_TYPES: Final = ("int8", "int2", "int4", "int4", "int4", "text", "text", "text", "bytea", "text", "text")
+STAGE_TYPES: Final = ("int8", "int2", "int4", "int4", "int4", "text", "text", "text", "bytea", *["text"] * 4, "text[]")
 
 
 def stage(connection: Connection, batch_id: int, staged: Iterable[StagedChunk]) -> None:
@@ -50,7 +50,7 @@ def stage(connection: Connection, batch_id: int, staged: Iterable[StagedChunk]) 
             chunk = item.chunk
             copy.write_row((
                 batch_id, item.file_index, item.ordinal, chunk.start_line, chunk.end_line, chunk.symbol, chunk.kind,
-                chunk.content, item.content_hash, item.symbol_words, item.content_words,
+                chunk.content, item.content_hash, *item.fields,
             ))  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.tables.base import SCHEMA, metadata
-from pipeline.tables.index import chunks, embeddings, files, models, repositories, staged_chunks
+from pipeline.tables.index import chunks, embeddings, files, lexicon, models, repositories, staged_chunks
 from pipeline.tables.queue import counters, queue, workers
 from pipeline.tables.work import (
     batches,
@@ -25,6 +25,7 @@ __all__ = [
     "files",
     "indexing_jobs",
     "job_events",
+    "lexicon",
     "metadata",
     "models",
     "notification_outbox",

@@ -19,7 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import TSVECTOR
+from sqlalchemy.dialects.postgresql import ARRAY, TSVECTOR
 
 from pipeline.tables.base import NOW, ZERO, Moment, metadata
 
@@ -47,6 +47,21 @@ repositories = Table(
     Column("created_at", Moment, nullable=False, server_default=NOW),
     Column("indexed_at", Moment),
     Column("revision", Text, comment="The commit that was indexed last, of a git URL or a bare repository"),
+    Column(
+        "counted_chunks",
+        Integer,
+        nullable=False,
+        server_default=ZERO,
+        comment="How many chunks its lexicon was made of",
+    ),
+    Column("files", BigInteger, nullable=False, server_default=ZERO, comment="How many are searchable"),
+    Column("chunks", BigInteger, nullable=False, server_default=ZERO),
+    Column(
+        "changes", BigInteger, nullable=False, server_default=ZERO, comment="Chunks that were ever written or removed"
+    ),
+    Column(
+        "tuned_changes", BigInteger, nullable=False, server_default=ZERO, comment="The changes that its statistics hold"
+    ),
     CheckConstraint("index_state IN ('empty', 'partial', 'complete')", name="index_state"),
     UniqueConstraint("project_id", "root_path"),
 )
@@ -83,8 +98,11 @@ staged_chunks = Table(
     Column("kind", Text, nullable=False),
     Column("content", Text, nullable=False),
     Column("content_hash", LargeBinary, nullable=False),
-    Column("symbol_words", Text, nullable=False),
-    Column("content_words", Text, nullable=False),
+    Column("name_words", Text, nullable=False),
+    Column("place_words", Text, nullable=False),
+    Column("comment_words", Text, nullable=False),
+    Column("code_words", Text, nullable=False),
+    Column("keys", ARRAY(Text), nullable=False, comment="What the definitions that begin in it are found by"),
     PrimaryKeyConstraint("batch_id", "file_index", "ordinal"),
     prefixes=["UNLOGGED"],
     comment="Derivable, so not logged: a crash of the server empties it and its batches are chunked again.",
@@ -122,3 +140,13 @@ chunks = Table(
 )
 Index("ix_chunks_repository", chunks.c.repository_id)
 Index("ix_chunks_lexemes", chunks.c.lexemes, postgresql_using="gin")
+
+lexicon = Table(
+    "lexicon",
+    metadata,
+    Column("repository_id", ForeignKey(repositories.c.id, ondelete="CASCADE"), nullable=False),
+    Column("lexeme", Text(collation="C"), nullable=False),
+    Column("chunks", Integer, nullable=False),
+    PrimaryKeyConstraint("repository_id", "lexeme"),
+    comment="In how many chunks a repository has a lexeme, of those that are not rare",
+)

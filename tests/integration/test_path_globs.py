@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from pipeline.errors import InvalidQuery
-from pipeline.ranking import glob_pattern
+from pipeline.querying import glob_pattern
 from tests.repositories import git, write
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ import re
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-import numpy as np
 import pytest
 from sqlalchemy import TextClause, text
 
 from pipeline import store
+from pipeline.querying import terms
 from pipeline.store import batches, chunks, files, jobs, messages
-from pipeline.store.chunks import ChunkFilter, Ranking, parameters
+from pipeline.store.chunks import ChunkFilter, Wording
 from pipeline.store.embeddings import driver
 
 if TYPE_CHECKING:
@@ -132,12 +132,12 @@ def test_a_hot_statement_uses_its_index(
 
 
 def test_a_search_by_words_uses_the_text_index(filled: Engine) -> None:
-    """The words' ranking looks up lexemes in the GIN index; the vectors' ranking reads only the repository's chunks."""
-    ranking = Ranking(1, np.array([1, 0, 0, 0], np.float32), "'rare5' | 'rare6'", 60)
+    """What words find is looked up in the GIN index, and what else is asked for by its key (R52)."""
+    wording = Wording(terms({"rare5": 0, "common": 32_000}, 32_000), "'rare5' | 'rare6'", ("=rare5",), (), 100)
     with filled.connect() as connection:
-        shown = plan(connection, chunks.STATEMENT, parameters(ranking, ChunkFilter((3,)), 10, 0))
+        shown = plan(connection, *chunks.finding(wording, ChunkFilter((3,)), [1, 2]))
     assert "ix_chunks_lexemes" in shown
-    assert "ix_chunks_repository" in shown
+    assert "Seq Scan on chunks" not in shown
 
 
 def test_the_newest_jobs_are_listed_by_index(filled: Engine) -> None:
