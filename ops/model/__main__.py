@@ -10,22 +10,19 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 
 from ops.bench.quality import minilm
 from ops.model.collect import sources
-from ops.model.examples import chosen, reciprocal_ranks, vocabulary
+from ops.model.evaluate import embedder, judged
+from ops.model.examples import chosen, vocabulary
 from ops.model.stored import pairs_from
 from ops.model.training import Trainer, first_vectors
 from pipeline.embedders.static_model import WEIGHTS, save
 
-if TYPE_CHECKING:
-    from ops.model.pairs import Pair
-    from pipeline.embedders.static_model import StaticModel
-
-NAME: Final = "penstock-code-1"
+NAME: Final = "penstock-code-2"
 DIMENSION: Final = 256
 USES: Final = ("train", "develop")
 MOST_OF_A_SOURCE: Final = 2_500
@@ -46,21 +43,12 @@ def main() -> None:
     began = time.monotonic()
 
     def tell(step: int, loss: float) -> None:
-        score = judged(trainer.model(NAME), develop)
-        _say(f"step {step}: loss {loss:.3f}, MRR@10 {score:.4f}, {time.monotonic() - began:.0f} s")
+        score = judged(embedder(trainer.model(NAME)), develop)
+        _say(f"step {step}: loss {loss:.3f}, MRR@10 {score}, {time.monotonic() - began:.0f} s")
 
-    trainer.run(tell, every=500)
+    trainer.run(tell, every=1_000)
     model = trainer.model(NAME)
-    save(model, arguments.out, pairs=len(train), develop_mrr=round(judged(model, develop), 4))
-
-
-def judged(model: StaticModel, pairs: list[Pair]) -> float:
-    """Return the mean over sources of the mean reciprocal rank at 10."""
-    queries = np.stack([model.of_query(pair.query) for pair in pairs])
-    passages = np.stack([model.of_passage(pair.passage) for pair in pairs])
-    names = [pair.source for pair in pairs]
-    found = reciprocal_ranks(queries, passages, names)
-    return float(np.mean([found[np.array(names) == name].mean() for name in sorted(set(names))]))
+    save(model, arguments.out, pairs=len(train), develop_mrr=round(judged(embedder(model), develop).mean, 4))
 
 
 def _meanings(folder: Path, words: list[str]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:

@@ -23,14 +23,18 @@ MOST_READ: Final = 4_000
 def pairs_from(folder: Path, wanted: Iterable[Source]) -> list[Pair]:
     """Return the pairs of these sources, whose archives are fetched into the folder."""
     archives = [path for _, path in collect(folder, tuple(wanted))]
+    (folder / "pairs").mkdir(exist_ok=True)
     with ProcessPoolExecutor() as pool:
-        return [pair for pairs in pool.map(partial(_kept, folder / "pairs"), archives) for pair in pairs]
+        return [pair for file in pool.map(partial(_extracted, folder / "pairs"), archives) for pair in _read(file)]
 
 
-def _kept(folder: Path, archive: Path) -> list[Pair]:
-    folder.mkdir(exist_ok=True)
+def _extracted(folder: Path, archive: Path) -> Path:
     file = folder / f"{archive.name}.pickle"
     if not file.exists():
         file.write_bytes(pickle.dumps(pairs_of(archive, MOST_READ)))
+    return file
+
+
+def _read(file: Path) -> list[Pair]:
     pairs: list[Pair] = pickle.loads(file.read_bytes())  # noqa: S301 - our own
     return pairs

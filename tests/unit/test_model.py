@@ -13,7 +13,7 @@ from ops.model.collect import sources
 from ops.model.evaluate import HELD_OUT, by_family, judged, remarked
 from ops.model.examples import chosen, encoded, reciprocal_ranks, vocabulary
 from ops.model.pairs import Pair, pairs_of, summary
-from ops.model.training import contrast
+from ops.model.training import Bags, contrast, spread, summed
 from pipeline.embedders import Passage
 
 if TYPE_CHECKING:
@@ -113,6 +113,36 @@ def test_the_gradient_is_that_of_the_loss() -> None:
     _, pull, _ = contrast(sums, labels, 3.0)
     rise = contrast(sums + step, labels, 3.0)[0] - contrast(sums - step, labels, 3.0)[0]
     assert rise == pytest.approx(2 * (pull * step).sum(), rel=1e-3)
+
+
+def test_bags_are_summed_in_blocks() -> None:
+    """Sums and gradients are those of all words at once, however many blocks they are worked on in."""
+    chance = np.random.default_rng(4)
+    lengths = chance.integers(1, 90, 150)
+    owners, starts = np.repeat(np.arange(150), lengths), np.cumsum(lengths) - lengths
+    rows = chance.integers(0, 40, len(owners)).astype(np.int32)
+    vectors, pull = (chance.standard_normal((size, 6)).astype(np.float32) for size in (50, 150))
+    weights = chance.random(len(rows), np.float32)
+    sums, gradient = np.zeros((150, 6), np.float32), np.zeros((50, 6), np.float32)
+    np.add.at(sums, owners, vectors[rows] * weights[:, None])
+    np.add.at(gradient, rows, pull[owners] * weights[:, None])
+    assert summed(vectors, rows, weights, starts) == pytest.approx(sums, abs=1e-4)
+    used, found, felt = spread(vectors, rows, weights, pull, owners)
+    assert used.tolist() == sorted(set(rows.tolist()))
+    assert found == pytest.approx(gradient[used], abs=1e-3)
+    assert felt == pytest.approx((vectors[rows] * pull[owners]).sum(axis=1) * weights, abs=1e-4)
+
+
+def test_some_queries_become_questions() -> None:
+    """Some queries get words that make them questions; a fifth of all words is left out, and no bag is empty."""
+    one = encoded(pair(0), vocabulary([pair(0)] * 3))
+    bags = Bags.of([one] * 900, np.random.default_rng(5), [7])
+    assert set(bags.owners.tolist()) == set(range(1_800))
+    assert bags.starts.tolist() == np.searchsorted(bags.owners, range(1_800)).tolist()
+    asked = bags.owners[(bags.rows == 7) & (bags.fields == -1)]
+    assert 900 * 0.1 < len(set(asked.tolist())) < 900 * 0.2
+    words = 900 * (len(one.query_rows) + len(one.rows)) + 3 * 900 * 0.15
+    assert words * 0.78 < len(bags.rows) < words * 0.88
 
 
 def test_few_pairs_ask_the_same() -> None:
