@@ -49,12 +49,13 @@ def words_of(pair: Pair) -> tuple[list[str], Fields | tuple[list[str], ...]]:
 
 
 def vocabulary(pairs: Iterable[Pair]) -> dict[str, int]:
-    """Return the commonest words with their rows."""
+    """Return the commonest words with their rows, the same ones each time."""
     seen: Counter[str] = Counter()
     for pair in pairs:
         query, fields = words_of(pair)
         seen.update({word for words in (query, *fields) for word in words})
-    return {word: row for row, (word, times) in enumerate(seen.most_common(WORDS)) if times >= LEAST_SEEN}
+    commonest = sorted(seen.items(), key=lambda item: (-item[1], item[0]))[:WORDS]
+    return {word: row for row, (word, times) in enumerate(commonest) if times >= LEAST_SEEN}
 
 
 def encoded(pair: Pair, rows: Mapping[str, int]) -> Example:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
@@ -14,7 +17,7 @@ from ops.model.examples import BUCKETS, batches, encoded
 from pipeline.embedders.static_model import StaticModel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -26,7 +29,6 @@ if TYPE_CHECKING:
 
 RATE: Final = 1e-3
 GAIN_RATE: Final = 10 * RATE
-EPOCHS: Final = 4
 WARM_UP: Final = 50
 DROPPED: Final = 0.2
 FIRST_TEMPERATURE: Final = 20.0
@@ -77,7 +79,8 @@ class Bags:
 
         Some queries get a few of the rows `asking` added.
         """
-        added = [chance.choice(asking, ADDED) if asking and chance.random() < QUESTIONS else [] for _ in examples]
+        none = np.empty(0, np.int32)
+        added = [chance.choice(asking, ADDED) if asking and chance.random() < QUESTIONS else none for _ in examples]
         rows = [np.append(each.query_rows, more).astype(np.int32) for each, more in zip(examples, added, strict=True)]
         asked = [np.append(each.query_counts, np.ones(len(more))) for each, more in zip(examples, added, strict=True)]
         counts = np.concatenate([*asked, *(each.counts for each in examples)], dtype=np.float32)
@@ -116,9 +119,16 @@ class Trainer:
             seen[np.union1d(each.query_rows, each.rows)] += 1
         return np.log(np.maximum(np.log((len(self._examples) + 1) / (seen + 1)), 0.3)).astype(np.float32)
 
-    def run(self, tell: Callable[[int, float], None], every: int = 200) -> None:
+    def go_on_from(self, model: StaticModel) -> None:
+        """Begin where a model with the same rows has ended."""
+        lengths = np.maximum(np.linalg.norm(model.vectors.astype(np.float32), axis=1), 1.0)
+        self._vectors.values[:] = model.vectors / lengths[:, None]
+        self._gains.values[:] = np.log(np.stack([model.query_weights, model.passage_weights]) * lengths)
+        self._fields.values[:] = np.log(model.field_weights)
+
+    def run(self, tell: Callable[[int, float], None], rounds: int, every: int = 200) -> None:
         """Train; `tell` hears the step and the mean loss now and then."""
-        total = EPOCHS * (len(self._pairs) // 512)
+        total = rounds * (len(self._pairs) // 512)
         losses = []
         for number, batch in enumerate(batches(self._pairs, self._chance), 1):
             slow = (1 - (number - 1) / total) * min(1.0, number / WARM_UP)
@@ -163,9 +173,13 @@ class Trainer:
 def summed(vectors: Array, rows: NDArray[np.int32], weights: Array, starts: NDArray[np.int64]) -> Array:
     """Return the weighted sums of the vectors of bags, each a run of `rows`."""
     sums = np.empty((len(starts), vectors.shape[1]), np.float32)
-    for bags, words in _runs(starts, len(rows)):
+
+    def add(run: tuple[slice, slice]) -> None:
+        bags, words = run
         known = vectors[rows[words]] * weights[words, None]
         sums[bags] = np.add.reduceat(known, starts[bags] - words.start, axis=0)
+
+    _side_by_side(add, _runs(starts, len(rows)))
     return sums
 
 
@@ -176,12 +190,27 @@ def spread(
     order = np.argsort(rows, kind="stable")
     used, starts = np.unique(rows[order], return_index=True)
     gradient, felt = np.empty((len(used), vectors.shape[1]), np.float32), np.empty(len(rows), np.float32)
-    for some, words in _runs(starts, len(rows)):
+
+    def add(run: tuple[slice, slice]) -> None:
+        some, words = run
         places = order[words]
         moved = pull[owners[places]]
         felt[places] = np.einsum("ij,ij->i", vectors[rows[places]], moved) * weights[places]
         gradient[some] = np.add.reduceat(moved * weights[places, None], starts[some] - words.start, axis=0)
+
+    _side_by_side(add, _runs(starts, len(rows)))
     return used, gradient, felt
+
+
+def _side_by_side(work: Callable[[tuple[slice, slice]], None], runs: Iterable[tuple[slice, slice]]) -> None:
+    """Work on all runs, in a thread a core: numpy lets go of the interpreter meanwhile, and no run touches another."""
+    for _ in _threads().map(work, runs):
+        pass
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count())
 
 
 def _runs(starts: NDArray[np.int64], size: int) -> Iterator[tuple[slice, slice]]:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from ops.model.collect import sources
-from ops.model.evaluate import HELD_OUT, by_family, judged, remarked
-from ops.model.examples import chosen, encoded, reciprocal_ranks, vocabulary
+from ops.model.evaluate import HELD_OUT, by_family, embedder, judged, remarked
+from ops.model.examples import BUCKETS, chosen, encoded, reciprocal_ranks, vocabulary
 from ops.model.pairs import Pair, pairs_of, summary
-from ops.model.training import Bags, contrast, spread, summed
+from ops.model.training import Bags, Trainer, contrast, spread, summed
 from pipeline.embedders import Passage
 
 if TYPE_CHECKING:
@@ -136,13 +136,51 @@ def test_bags_are_summed_in_blocks() -> None:
 def test_some_queries_become_questions() -> None:
     """Some queries get words that make them questions; a fifth of all words is left out, and no bag is empty."""
     one = encoded(pair(0), vocabulary([pair(0)] * 3))
-    bags = Bags.of([one] * 900, np.random.default_rng(5), [7])
+    bags = Bags.of([one] * 900, np.random.default_rng(5), [99])
     assert set(bags.owners.tolist()) == set(range(1_800))
     assert bags.starts.tolist() == np.searchsorted(bags.owners, range(1_800)).tolist()
-    asked = bags.owners[(bags.rows == 7) & (bags.fields == -1)]
+    asked = bags.owners[(bags.rows == 99) & (bags.fields == -1)]
     assert 900 * 0.1 < len(set(asked.tolist())) < 900 * 0.2
     words = 900 * (len(one.query_rows) + len(one.rows)) + 3 * 900 * 0.15
     assert words * 0.78 < len(bags.rows) < words * 0.88
+
+
+def synonyms() -> list[Pair]:
+    """Return pairs whose queries and passages have no word in common, but always the same words for the same thing."""
+    things = [f"{first}{second}" for first in "bdfgklmp" for second in "aeioruvy"]
+    return [
+        Pair("shop", "python", "function", f"ask {thing}x", Passage(f"{thing}z", f"def {thing}z():\n    tell"))
+        for thing in things * 8
+    ]
+
+
+def trained(rounds: int) -> Trainer:
+    """Return a trainer that has seen the synonyms so often."""
+    pairs = synonyms()
+    rows = vocabulary(pairs)
+    first = np.random.default_rng(6).standard_normal((len(rows) + BUCKETS, 32)) / 100
+    trainer = Trainer(pairs, rows, first.astype(np.float32))
+    trainer.run(lambda _step, _loss: None, rounds)
+    return trainer
+
+
+def test_training_finds_what_words_mean() -> None:
+    """What is asked for in other words is found after training, and a model can go on where it was."""
+    found = trained(30).model("first")
+    things = synonyms()[:64]
+    assert judged(embedder(trained(1).model("first")), things).mean < 0.3
+    assert judged(embedder(found), things).mean > 0.7
+    other = trained(1)
+    other.go_on_from(found)
+    assert other.model("second").of_query("ask bax") @ found.of_query("ask bax") > 0.999
+    assert judged(embedder(other.model("second")), things).mean > 0.7
+
+
+def test_training_is_repeatable() -> None:
+    """The same pairs give the same weights, bit by bit."""
+    first, second = trained(2).model("first"), trained(2).model("second")
+    assert np.array_equal(first.vectors, second.vectors)
+    assert np.array_equal(first.query_weights, second.query_weights)
 
 
 def test_few_pairs_ask_the_same() -> None:
