@@ -241,8 +241,23 @@ class Worker(Record):
     busy: int
 
 
+class Shown(StrEnum):
+    """How much of a result its content holds, after a search within `max_tokens`."""
+
+    WHOLE = "whole"
+    LINES = "lines"
+    """The lines that tell most, each after its number, with `…` for those between."""
+    REFERENCE = "reference"
+    """Nothing: path, lines and symbol alone."""
+
+
 class SearchHit(Record):
-    """One result of a search: lines are 1-based and inclusive; a higher score is better."""
+    """One result of a search, a chunk or neighbouring ones: lines are 1-based and inclusive; a higher score is better.
+
+    `symbol` and `kind` are the best chunk's, which begins at `best_line`. `context` has the first lines of definitions
+    that begin before the result and hold it, outermost first, as `250: def handle(self, request):`. `matched` says what
+    the result was found by.
+    """
 
     path: str
     start_line: int
@@ -255,13 +270,18 @@ class SearchHit(Record):
     repository: str
     project_id: str
     revision: str | None = None
+    best_line: int
+    context: tuple[str, ...] = ()
+    matched: tuple[str, ...] = ()
+    shown: Shown = Shown.WHOLE
 
 
 class SearchResults(Record):
     """The answer to a search (R52).
 
     `coverage` is the share of the known files that is searchable, 0 to 1; `note` says what weakened the ranking, if
-    anything did.
+    anything did. Of the results of this page `shortened` are not shown whole, and `omitted` are left out at its end,
+    to fit `max_tokens`.
     """
 
     query: str
@@ -271,3 +291,5 @@ class SearchResults(Record):
     limit: int
     offset: int
     note: str | None = None
+    shortened: int = 0
+    omitted: int = 0

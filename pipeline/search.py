@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy.exc import DataError
 
-from pipeline import checking, sources
+from pipeline import checking, fitting, results, sources
 from pipeline.errors import EmbedderError, InvalidQuery, RepositoryNotFound
+from pipeline.merging import MOST
 from pipeline.querying import glob_pattern, matching, parse, terms
 from pipeline.ranking import Candidate, Ranked, Signals, rank
-from pipeline.records import SearchHit, SearchResults
+from pipeline.records import SearchResults
 from pipeline.states import ACTIVE
 from pipeline.store import chunks, lexicon
 from pipeline.store.chunks import ChunkFilter, Wording
@@ -31,8 +32,10 @@ if TYPE_CHECKING:
 
 MAX_QUERY: Final = 2_000
 MAX_LIMIT: Final = 50
+LEAST_TOKENS: Final = 200
+MOST_TOKENS: Final = 100_000
 DEPTH: Final = 100
-"""How many chunks each ranking puts forward, for a page of at most so many."""
+"""How many chunks each ranking puts forward, for a page that ends with the result of at most so many chunks."""
 BUDGET: Final = 2_000
 """About how many chunks are looked at for their words."""
 DEFAULT: Final = Signals()
@@ -40,7 +43,7 @@ DEFAULT: Final = Signals()
 
 @dataclass(frozen=True, slots=True)
 class SearchRequest:
-    """What a search asks for (R52); None or an empty tuple means any."""
+    """What a search asks for (R52); None or an empty tuple means any, and `max_tokens` None an answer of any size."""
 
     query: str
     project_id: str | None = None
@@ -50,6 +53,7 @@ class SearchRequest:
     kinds: tuple[str, ...] = ()
     limit: int = 10
     offset: int = 0
+    max_tokens: int | None = None
 
 
 def search(
@@ -58,7 +62,7 @@ def search(
     request: SearchRequest,
     signals: Signals = DEFAULT,
 ) -> SearchResults:
-    """Return the best chunks for a query; works while jobs run, on what is written already.
+    """Return the best results for a query; works while jobs run, on what is written already.
 
     Raises InvalidQuery for a query, limit or offset out of bounds (R53), RepositoryNotFound for an unknown repository.
     When an embedder is away the words alone decide, and the answer's `note` says so.
@@ -67,20 +71,20 @@ def search(
     with reading(engine) as connection, _matchable():
         scope = _scope(connection, request)
     vectors, note = _vectors(embedder_for, scope, query)
-    with reading(engine) as connection, _matchable():
-        found = _ranked(connection, request, signals, scope, vectors)
-        page = found[request.offset : request.offset + request.limit]
-        texts = chunks.texts(connection, [item.candidate.id for item in page])
+    with reading(engine, snapshot=True) as connection, _matchable():
+        ranked = _ranked(connection, request, signals, scope, vectors)
+        page = results.page(connection, ranked, request.limit, request.offset)
     state, coverage = _coverage(scope)
-    return SearchResults(
+    answer = SearchResults(
         query=query,
-        results=tuple(_hit(texts[item.candidate.id], item.score) for item in page if item.candidate.id in texts),
+        results=page,
         index_state=state,
         coverage=coverage,
         limit=request.limit,
         offset=request.offset,
         note=note,
     )
+    return answer if request.max_tokens is None else fitting.fit(answer, request.max_tokens)
 
 
 def _check(request: SearchRequest) -> str:
@@ -99,6 +103,8 @@ def _check(request: SearchRequest) -> str:
     checking.offset(request.offset)
     if not 1 <= request.limit <= MAX_LIMIT:
         raise InvalidQuery(f"limit {request.limit} is not between 1 and {MAX_LIMIT}")
+    if request.max_tokens is not None and not LEAST_TOKENS <= request.max_tokens <= MOST_TOKENS:
+        raise InvalidQuery(f"max_tokens {request.max_tokens} is not between {LEAST_TOKENS} and {MOST_TOKENS:,}")
     return query
 
 
@@ -146,7 +152,7 @@ def _ranked(
     pattern = None if request.path_glob is None else glob_pattern(request.path_glob)
     repositories = {row.id: row for row in scope}
     wanted = ChunkFilter(tuple(repositories), request.languages, request.kinds, pattern)
-    depth = DEPTH * -(-(request.offset + request.limit) // DEPTH)
+    depth = DEPTH * -(-MOST * (request.offset + request.limit) // DEPTH)
     query = parse(request.query)
     similar = {
         row.id: 1 - row.distance
@@ -161,7 +167,7 @@ def _ranked(
     for model_id, vector in vectors.items():
         similar |= similarities(connection, model_id, vector, [row.id for row in rows if row.id not in similar])
     candidates = [Candidate(**row._asdict(), similarity=similar.get(row.id)) for row in rows]
-    return rank(candidates, query, signals, DEPTH)
+    return rank(candidates, query, found, signals, DEPTH)
 
 
 def _coverage(scope: Sequence[Row[Any]]) -> tuple[str, float]:
@@ -176,19 +182,3 @@ def _coverage(scope: Sequence[Row[Any]]) -> tuple[str, float]:
     states = {row.index_state for row in repositories} | {"partial" for row in repositories if row.status in ACTIVE}
     state = next((state for state in ("partial", "complete") if state in states), "empty")
     return state, round(searchable / known, 4) if known else 0.0
-
-
-def _hit(row: Row[Any], score: float) -> SearchHit:
-    return SearchHit(
-        path=row.path,
-        start_line=row.start_line,
-        end_line=row.end_line,
-        symbol=row.symbol,
-        kind=row.kind,
-        language=row.language,
-        content=row.content,
-        score=round(score, 6),
-        repository=row.root_path,
-        project_id=row.project_id,
-        revision=row.revision,
-    )

@@ -31,6 +31,7 @@ Names = list[str] | None
         "penstock search 'where are retries limited'",
         "penstock search parse --kind function --language python",
         "penstock search 'lock file' --path 'src/**' --limit 3 --json",
+        "penstock search 'how is a job paused' --max-tokens 2000 --json",
         exits=(Exit.NOT_FOUND, Exit.EMBEDDER),
         see="penstock repos, penstock index",
     ),
@@ -64,6 +65,15 @@ def search(
     ] = None,
     limit: Annotated[int, typer.Option("--limit", metavar="N", help="How many, 1 to 50.")] = 10,
     offset: Offset = 0,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--max-tokens",
+            metavar="N",
+            help="Fit the answer into so many, at four characters each.",
+            show_default="no bound",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Search by meaning and by words, also while a job runs."""
@@ -80,13 +90,14 @@ def search(
         kinds=tuple(kind or ()),
         limit=limit,
         offset=offset,
+        max_tokens=max_tokens,
     )
     with opened() as desk:
         results = _ask(desk, request) if repo else _ask_around(desk, request)
     if as_json:
         emit(results)
     else:
-        _print_results(results, several=len({hit.repository for hit in results.results}) > 1)
+        _print_results(results, SNIPPET_LINES if max_tokens is None else None)
 
 
 def _ask(desk: Desk, request: SearchRequest) -> SearchResults:
@@ -115,7 +126,8 @@ def _ask_around(desk: Desk, request: SearchRequest) -> SearchResults:
     return _ask(desk, request)
 
 
-def _print_results(results: SearchResults, *, several: bool) -> None:
+def _print_results(results: SearchResults, snippet: int | None) -> None:
+    """Print an answer; of the lines of a result at most `snippet`, all when that is None."""
     from ops.cli.output import note, say
 
     if results.index_state != "complete":
@@ -124,32 +136,60 @@ def _print_results(results: SearchResults, *, several: bool) -> None:
         note(results.note)
     if not results.results:
         say("nothing was found; try other words, or fewer filters")
+    several = len({hit.repository for hit in results.results}) > 1
     for hit in results.results:
-        _print_hit(hit, several=several)
+        _print_hit(hit, snippet, several=several)
+    if results.shortened or results.omitted:
+        following = results.offset + len(results.results)
+        further = f", {results.omitted} left out: --offset {following} goes on with them" if results.omitted else ""
+        note(f"to fit --max-tokens, {results.shortened} results are not shown whole{further}")
 
 
-def _print_hit(hit: SearchHit, *, several: bool) -> None:
+def _print_hit(hit: SearchHit, snippet: int | None, *, several: bool) -> None:
     from ops.cli.output import Screen, clean
 
     screen = Screen()
     place = f"{hit.repository}/{hit.path}" if several else hit.path
     symbol = f"  {hit.symbol}" if hit.symbol else ""
-    screen.print(clean(f"{place}:{hit.start_line}-{hit.end_line}{symbol}  {hit.score:.4f}"), style="bold")
-    lines = clean(hit.content).split("\n")
-    shown = "\n".join(lines[:SNIPPET_LINES])
-    if screen.is_terminal:
-        _print_highlighted(screen, shown, hit)
-    else:
-        screen.print("\n".join(f"{number:6} {line}" for number, line in enumerate(shown.split("\n"), hit.start_line)))
-    if len(lines) > SNIPPET_LINES:
-        screen.print(f"       … {len(lines) - SNIPPET_LINES} more lines", style="dim")
+    matched = f"  ({', '.join(hit.matched)})" if hit.matched else ""
+    screen.print(clean(f"{place}:{hit.start_line}-{hit.end_line}{symbol}  {hit.score:.4f}{matched}"), style="bold")
+    for line in hit.context:
+        screen.print(clean(_numbered(line)), style="dim")
+    if hit.shown == "whole":
+        _print_lines(screen, hit, snippet)
+    elif hit.content:
+        screen.print(clean("\n".join(map(_numbered, hit.content.split("\n")))))
     screen.print()
 
 
-def _print_highlighted(screen: Console, code: str, hit: SearchHit) -> None:
+def _print_lines(screen: Console, hit: SearchHit, snippet: int | None) -> None:
+    """Print the code of a result, or of that `snippet` lines from where the best of it begins."""
+    from ops.cli.output import clean
+
+    lines = clean(hit.content).split("\n")
+    before = (
+        0 if snippet is None or len(lines) <= snippet else min(hit.best_line - hit.start_line, len(lines) - snippet)
+    )
+    after = len(lines) if snippet is None else before + snippet
+    shown, first = "\n".join(lines[before:after]), hit.start_line + before
+    if before:
+        screen.print(f"       … {before} lines before", style="dim")
+    if screen.is_terminal:
+        _print_highlighted(screen, shown, hit.language, first)
+    else:
+        screen.print("\n".join(f"{number:6} {line}" for number, line in enumerate(shown.split("\n"), first)))
+    if len(lines) > after:
+        screen.print(f"       … {len(lines) - after} more lines", style="dim")
+
+
+def _numbered(line: str) -> str:
+    """Return a line that begins with its number as those beside it are printed."""
+    number, colon, text = line.partition(": ")
+    return f"{number:>6} {text}" if colon else f"{line:>6}"
+
+
+def _print_highlighted(screen: Console, code: str, language: str, first: int) -> None:
     from rich.syntax import Syntax
 
-    look = Syntax(
-        code, hit.language, theme="ansi_dark", background_color="default", line_numbers=True, start_line=hit.start_line
-    )
+    look = Syntax(code, language, theme="ansi_dark", background_color="default", line_numbers=True, start_line=first)
     screen.print(look, soft_wrap=False)

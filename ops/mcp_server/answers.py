@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from pipeline.records import FileNote, Job, Record, Repository, Submission
+from pipeline.records import FileNote, Job, Record, Repository, SearchHit, Shown, Submission
 from pipeline.states import JobStatus
 
 STANDING_STILL: Final = "It stands still: stall_reason says why. It goes on by itself once that is mended."
@@ -137,7 +137,7 @@ class RepositoryList(Record):
 
 
 class Hit(Record):
-    """A passage: whole lines of a file."""
+    """A result: whole lines of a file."""
 
     path: Annotated[str, Field(description="Relative to the repository")]
     start_line: int
@@ -146,12 +146,35 @@ class Hit(Record):
     kind: str
     language: str
     score: float
-    content: str
-    cut_after_line: Annotated[
-        int | None, Field(description="content is cut after this line; read on in the file, up to end_line")
-    ] = None
+    best_line: Annotated[int | None, Field(description="Where the best of it begins, if not at start_line")] = None
+    context: Annotated[tuple[str, ...] | None, Field(description="Earlier lines: the definitions that hold it")] = None
+    matched: tuple[str, ...] | None = None
+    shown: Annotated[Shown | None, Field(description="Where content is not whole: numbered lines of it, or none")] = (
+        None
+    )
+    content: str | None = None
     repository: Annotated[str | None, Field(description="Where the answer has none for all")] = None
     project_id: str | None = None
+
+    @classmethod
+    def of(cls, hit: SearchHit, *, several: bool) -> Self:
+        """Return the short form of a result, with its repository where the answer is from `several`."""
+        return cls(
+            path=hit.path,
+            start_line=hit.start_line,
+            end_line=hit.end_line,
+            symbol=hit.symbol or None,
+            kind=hit.kind,
+            language=hit.language,
+            score=round(hit.score, 4),
+            best_line=hit.best_line if hit.best_line != hit.start_line else None,
+            context=hit.context or None,
+            matched=hit.matched or None,
+            shown=hit.shown if hit.shown != Shown.WHOLE else None,
+            content=hit.content or None,
+            repository=hit.repository if several else None,
+            project_id=hit.project_id if several else None,
+        )
 
 
 class Hits(Record):
@@ -161,6 +184,8 @@ class Hits(Record):
     index_state: Annotated[str, Field(description="empty, partial or complete")]
     coverage: Annotated[float, Field(description="Share of the known files that is searchable, 0 to 1")]
     repository: Annotated[str | None, Field(description="The repository of all results")] = None
+    shortened: Annotated[int | None, Field(description="How many results are not shown whole")] = None
+    omitted: Annotated[int | None, Field(description="How many results found no room at all")] = None
     note: Annotated[str | None, Field(description="What weakened or shortened the answer")] = None
     next_step: NextStep = None
 

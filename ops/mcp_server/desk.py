@@ -19,7 +19,6 @@ from ops.mcp_server.answers import (
     Started,
 )
 from ops.mcp_server.answers import next_step as after
-from ops.mcp_server.shortening import shares, shorten
 from ops.office import embedder_config, open_office
 from pipeline import jobs
 from pipeline.describing import percent
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from ops.settings import Settings
     from pipeline.embedders import Embedder
     from pipeline.jobs import Office
-    from pipeline.records import Job, JobRequest, SearchHit, SearchResults
+    from pipeline.records import Job, JobRequest, SearchResults
     from pipeline.search import SearchRequest
 
 SHOWN_FILES: Final = 20
@@ -47,6 +46,7 @@ EMBEDDER_SECONDS: Final = 15.0
 """How long a search waits for an embedding server before words alone decide: a client waits a minute at most."""
 NO_WORKER: Final = "No worker is online, so the job waits: have somebody start some (`penstock worker --help`)."
 NOTHING_FOUND: Final = "nothing was found; try other words, or fewer filters"
+SHORTENED: Final = "results with shown are not whole: read their lines in the file, or ask with a larger max_tokens"
 NOTHING_YET: Final = "nothing of it can be searched yet"
 
 
@@ -122,14 +122,14 @@ class Desk:
             next_step=None if found else "start_indexing_background indexes one.",
         )
 
-    def search(self, request: SearchRequest, repo_path: str | None, budget: int) -> Hits:
-        """Answer a query within `budget` characters of content; an unknown repository's error says what to call."""
+    def search(self, request: SearchRequest, repo_path: str | None) -> Hits:
+        """Answer a query; an unknown repository's error says what to call."""
         root = None if repo_path is None else _root(repo_path)
         try:
             found = search(self.engine, self._embedder, replace(request, repo_path=root))
         except RepositoryNotFound as error:
             raise self._unknown(root or "", request.project_id) from error
-        return _hits(found, budget, self._advice(found, root, request.project_id))
+        return _hits(found, self._advice(found, root, request.project_id))
 
     def _embedder(self, name: str, model: str) -> Embedder:
         config = embedder_config(self.settings)
@@ -188,18 +188,14 @@ def _root(path: str) -> str:
         raise InvalidPath(f"repo_path {path!r} cannot be resolved") from None
 
 
-def _hits(found: SearchResults, budget: int, advice: str | None) -> Hits:
-    """Cut the contents to the budget, and name the repository once where all results are from one."""
+def _hits(found: SearchResults, advice: str | None) -> Hits:
+    """Say what was shortened or left out, and name the repository once where all results are from one."""
     roots = {hit.repository for hit in found.results}
-    room = shares([len(hit.content) for hit in found.results], budget)
-    results = tuple(_hit(hit, most, several=len(roots) > 1) for hit, most in zip(found.results, room, strict=True))
-    cut = sum(hit.cut_after_line is not None for hit in results)
+    results = tuple(Hit.of(hit, several=len(roots) > 1) for hit in found.results)
     notes = [
         found.note,
-        f"{cut} results are cut to {budget:,} characters in all: read on in the file after cut_after_line,"
-        " or ask again with a smaller limit or a larger max_characters"
-        if cut
-        else None,
+        SHORTENED if found.shortened else None,
+        f"offset={found.offset + len(results)} goes on with what is omitted" if found.omitted else None,
         None if results else NOTHING_FOUND if found.coverage else NOTHING_YET,
     ]
     return Hits(
@@ -207,23 +203,8 @@ def _hits(found: SearchResults, budget: int, advice: str | None) -> Hits:
         index_state=found.index_state,
         coverage=found.coverage,
         repository=next(iter(roots)) if len(roots) == 1 else None,
+        shortened=found.shortened or None,
+        omitted=found.omitted or None,
         note="; ".join(filter(None, notes)) or None,
         next_step=advice,
-    )
-
-
-def _hit(hit: SearchHit, most: int, *, several: bool) -> Hit:
-    content, lines = shorten(hit.content, most)
-    return Hit(
-        path=hit.path,
-        start_line=hit.start_line,
-        end_line=hit.end_line,
-        symbol=hit.symbol or None,
-        kind=hit.kind,
-        language=hit.language,
-        score=round(hit.score, 4),
-        content=content,
-        cut_after_line=None if lines is None else hit.start_line + lines - 1,
-        repository=hit.repository if several else None,
-        project_id=hit.project_id if several else None,
     )

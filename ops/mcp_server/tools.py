@@ -157,9 +157,9 @@ async def search_code(
     kinds: Annotated[list[str], Field(description="Only these, like function, class, method")] = [],
     limit: Limit = 8,
     offset: Offset = 0,
-    max_characters: Annotated[
-        int, Field(ge=0, le=60_000, description="Bound on the content of all results together")
-    ] = 8_000,
+    max_tokens: Annotated[
+        int, Field(ge=200, le=12_000, description="Bound on the answer; what is less good is shortened first")
+    ] = 2_500,
 ) -> Hits:
     """Search indexed code by meaning and by words; best first, with file, lines, symbol and content.
 
@@ -177,8 +177,9 @@ async def search_code(
         kinds=tuple(kinds),
         limit=limit,
         offset=offset,
+        max_tokens=max_tokens,
     )
-    return await work(desk.search, request, repo_path, max_characters)
+    return await work(desk.search, request, repo_path)
 
 
 async def list_repositories(

@@ -123,6 +123,7 @@ def find(asked: Asked) -> SearchResults:
         kinds=query.kind,
         limit=query.limit,
         offset=query.offset,
+        max_tokens=query.max_tokens,
     )
     embedders = embedder_for(asked.site.settings)
     return asked.site.ask(lambda office: search(office.engine, embedders, request))

@@ -59,6 +59,7 @@ class SearchQuery(Record):
     kind: tuple[str, ...] = ()
     limit: int = 10
     offset: int = 0
+    max_tokens: int | None = None
 
 
 class Cancellation(Record):

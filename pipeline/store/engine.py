@@ -81,10 +81,14 @@ def unreachable(error: Exception) -> DatabaseError:
 
 
 @contextmanager
-def reading(engine: Engine) -> Iterator[Connection]:
-    """Open a connection for reads; what a user asked must end in a user's error when the database is away."""
+def reading(engine: Engine, *, snapshot: bool = False) -> Iterator[Connection]:
+    """Open a connection for reads; what a user asked must end in a user's error when the database is away.
+
+    On a `snapshot` all statements see the same rows.
+    """
+    level = "REPEATABLE READ" if snapshot else "READ COMMITTED"
     try:
-        with engine.connect() as connection:
+        with engine.connect().execution_options(isolation_level=level) as connection:
             yield connection
     except OperationalError as error:
         raise unreachable(error) from error

@@ -198,6 +198,20 @@ def test_a_search_shows_code_in_colours_with_the_words_marked(visitor: Visitor, 
     expect(place).to_have_attribute("href", re.compile("^idea://"))
 
 
+def test_a_result_shows_its_best_lines_below_the_class_they_are_in(
+    visitor: Visitor, driver: Driver, root: Path
+) -> None:
+    """What begins in the middle of a method says in which, with the numbers of those lines (R52)."""
+    body = "".join(f"        self.barley_{number} = order.barley_{number}\n" for number in range(240))
+    (root / "mill.py").write_text(f"class Mill:\n    def grind(self, order):\n{body}")
+    driver.index(root)
+    page = visitor.go("#/search?query=barley_238&path=mill.py")
+    hit = page.get_by_role("listitem").filter(has=page.get_by_label("Lies in")).first
+    expect(hit.get_by_label("Lies in").locator(".row")).to_have_text(["class Mill:", "def grind(self, order):"])
+    expect(hit.get_by_label("Lies in").locator(".row").last).to_have_attribute("data-line", "2")
+    expect(hit.locator("mark").filter(has_text="238").first).to_be_visible()
+
+
 def test_filters_narrow_a_search_and_say_so_when_nothing_is_left(visitor: Visitor, driver: Driver, root: Path) -> None:
     """Repository, language, kind and path; the address holds them, and going back undoes them (R52)."""
     driver.index(root)

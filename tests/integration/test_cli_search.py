@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 
 from ops.cli.exits import Exit
+from ops.cli.search import SNIPPET_LINES
 from ops.records import JobInFull, Removed, Repositories
 from pipeline.records import SearchResults
 from tests.commanding import Terminal, make_shop, open_terminal
@@ -52,9 +54,45 @@ def test_a_person_reads_numbered_lines(run: Terminal, root: Path, engine: Engine
     """A hit is a place, a symbol and its first lines (R52)."""
     Driver(engine).index(root)
     output = run("search", "add").stdout
-    assert "adding.py:1-2  add  0." in output
+    assert re.search(r"^adding\.py:1-2  add  \S+  \(definition, words\)$", output, re.MULTILINE)
     assert "     2     return a + b" in output
     assert "nothing was found" in run("search", "add", "--language", "cobol").stdout
+
+
+@pytest.fixture
+def mill(root: Path, engine: Engine) -> Path:
+    """Return a repository that is indexed, with a class of a long method, which is searched in pieces."""
+    body = "".join(f"        self.barley_{number} = order.barley_{number}\n" for number in range(60))
+    (root / "mill.py").write_text(f"class Mill:\n    def grind(self, order):\n{body}        return order\n")
+    Driver(engine).index(root)
+    return root
+
+
+def test_a_person_sees_the_best_lines_and_what_is_around_them(run: Terminal, mill: Path) -> None:
+    """The lines of class and method come first, then those of the best piece; the rest is counted (R52)."""
+    output = run("search", "barley_59", "--repo", str(mill), "--kind", "method").stdout
+    [best] = SearchResults.model_validate_json(
+        run("search", "barley_59", "--repo", str(mill), "--kind", "method", "--json").stdout
+    ).results
+    shown = [int(line[:6]) for line in output.split("\n")[1:] if line[:6].strip().isdecimal()]
+    context = [int(line.partition(":")[0]) for line in best.context]
+    first = min(best.best_line, best.end_line - SNIPPET_LINES + 1)
+    assert shown == [*context, *range(first, min(first + SNIPPET_LINES, best.end_line + 1))]
+    assert len(shown) < best.end_line
+
+
+def test_an_answer_within_tokens_says_what_it_does_not_show(run: Terminal, mill: Path) -> None:
+    """`--max-tokens` shortens with true line numbers, and counts in words and in the record (R52, R60)."""
+    options = ("search", "barley_59", "--repo", str(mill), "--max-tokens", "300")
+    printed = run(*options, "--json").stdout
+    found = SearchResults.model_validate_json(printed)
+    assert len(printed) / 4 <= 300
+    assert found.shortened + found.omitted > 0
+    output = run(*options)
+    assert f"{found.shortened} results are not shown whole" in output.stderr
+    assert "    62         self.barley_59 = order.barley_59" in output.stdout
+    assert "     …\n" in output.stdout
+    assert "not between" in run.error("search", "x", "--max-tokens", "5", code=Exit.VALIDATION)[1]
 
 
 def test_a_search_stays_in_the_repository_around_it(

@@ -264,24 +264,38 @@ def test_default_answers_are_small_and_details_come_on_request(
     talk(conversation)
 
 
-def test_a_search_says_what_it_cut_and_where_to_read_on(shim: MCPServer[Any], driver: Driver, tmp_path: Path) -> None:
-    """A budget for the whole answer is kept by whole lines; each cut passage names its last line (R52)."""
-    body = "".join(f"    total = total + order.weight_{number}\n" for number in range(30))
-    write(tmp_path / "shop", {"weighing.py": f"def weigh(order):\n    total = 0\n{body}    return total\n"})
+def test_a_search_fits_its_budget_and_says_what_it_shortened(
+    shim: MCPServer[Any], driver: Driver, tmp_path: Path
+) -> None:
+    """The whole answer stays within max_tokens; results shrink to lines and names, and the rest is counted (R52)."""
+    body = "".join(f"        total = total + order.weight_{number}\n" for number in range(30))
+    pack, weigh = (f"    def {name}(self, order):\n        total = 0\n{body}\n" for name in ("pack", "weigh"))
+    write(tmp_path / "shop", {f"scale{number}.py": f"class Scale:\n{pack}{weigh}" for number in range(6)})
     driver.index(tmp_path / "shop")
+    question = {"query": "weigh an order", "repo_path": str(tmp_path / "shop")}
 
     async def conversation() -> None:
         async with connected(shim) as agent:
-            whole = await agent.ask("search_code", query="weigh an order", repo_path=str(tmp_path / "shop"))
-            assert (whole["index_state"], whole["coverage"]) == ("complete", 1.0)
-            assert (whole["repository"], "note" in whole) == (str(tmp_path / "shop"), False)
-            [hit] = (await agent.ask("search_code", query="weigh an order", max_characters=200))["results"]
-            lines = hit["content"].split("\n")
-            assert len(hit["content"]) <= 200
-            assert whole["results"][0]["content"].split("\n")[: len(lines)] == lines
-            assert hit["cut_after_line"] == hit["start_line"] + len(lines) - 1 < hit["end_line"]
-            cut = await agent.ask("search_code", query="weigh an order", max_characters=200)
-            assert "cut_after_line" in cut["note"]
+            whole = await agent.ask("search_code", **question, max_tokens=12_000)
+            assert (whole["index_state"], whole["coverage"], len(whole["results"])) == ("complete", 1.0, 8)
+            assert whole["repository"] == question["repo_path"]
+            assert not {"note", "shortened", "omitted"} & whole.keys()
+            assert (whole["results"][0]["symbol"], whole["results"][0]["context"]) == (
+                "Scale.weigh",
+                ["1: class Scale:"],
+            )
+            for most in (250, 600, 1_500):
+                answer = await agent.call("search_code", **question, max_tokens=most)
+                found = answer.structured_content
+                assert found is not None
+                assert tokens(answer) <= most
+                assert found["results"][0]["path"] == whole["results"][0]["path"]
+                assert len(found["results"]) + found.get("omitted", 0) == 8
+                assert found["shortened"] == sum("shown" in hit for hit in found["results"])
+                assert "larger max_tokens" in found["note"]
+                assert ("offset=" in found["note"]) == ("omitted" in found)
+                for hit in found["results"]:
+                    assert ("content" in hit) == (hit.get("shown") != "reference")
 
     talk(conversation)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import pytest
 
 from pipeline.errors import EmbedderUnavailable, RepositoryNotFound, ValidationError
-from pipeline.search import SearchRequest, search
+from pipeline.search import LEAST_TOKENS, MOST_TOKENS, SearchRequest, search
 from tests.driving import Driver
 from tests.embedders import WilfulEmbedder
 from tests.repositories import write
@@ -98,6 +98,66 @@ def test_without_its_embedder_the_words_decide_and_the_answer_says_so(driver: Dr
     assert [hit.path for hit in found.results] == ["src/mail.py"]
 
 
+def steps(method: str, word: str, count: int) -> str:
+    """Return a method of so many lines of some forty characters."""
+    body = "".join(f"        self.{word}_{number} = order.{word}_{number}\n" for number in range(count))
+    return f"    def {method}(self, order):\n{body}"
+
+
+@pytest.fixture
+def long(driver: Driver, tmp_path: Path) -> str:
+    """Index a class with a method of several chunks between two others, and return the file's text."""
+    ending = steps("finish", "invoice", 20)
+    text = f"import orders\n\n\nclass Mill:\n{steps('start', 'letter', 20)}\n{steps('grind', 'barley', 150)}\n{ending}"
+    driver.index(write(tmp_path / "mill", {"mill.py": text}))
+    return text
+
+
+def test_pieces_of_one_method_are_one_result_with_all_their_lines(driver: Driver, long: str) -> None:
+    """What was cut for the index is joined for the reader, in results that hold no line twice (R52)."""
+    hits = [hit for hit in ask(driver, "barley grind", path_glob="mill.py").results if hit.symbol == "Mill.grind"]
+    lines = long.split("\n")
+    for hit in hits:
+        assert hit.content.split("\n") == lines[hit.start_line - 1 : hit.end_line]
+        assert hit.start_line <= hit.best_line <= hit.end_line
+    assert max(len(hit.content) for hit in hits) > 2 * driver.limits.chunk_characters
+    shown = [number for hit in hits for number in range(hit.start_line, hit.end_line + 1)]
+    assert len(shown) == len(set(shown)) > 145
+
+
+def test_a_result_says_in_which_class_and_method_it_lies(driver: Driver, long: str) -> None:
+    """The lines of the definitions around come with it, by their numbers; its own first line is not repeated (R52)."""
+    hits = [hit for offset in range(9) for hit in ask(driver, "barley_149", limit=1, offset=offset).results]
+    last = next(hit for hit in hits if "barley_149" in hit.content)
+    lines = long.split("\n")
+    head, method = lines.index("class Mill:") + 1, lines.index("    def grind(self, order):") + 1
+    assert last.context == (f"{head}: class Mill:", f"{method}: def grind(self, order):")
+    finish = ask(driver, "finish").results[0]
+    assert (finish.symbol, finish.context) == ("Mill.finish", (f"{head}: class Mill:",))
+
+
+def test_pages_neither_repeat_nor_lose_what_was_joined(driver: Driver, long: str) -> None:
+    """Neighbours are joined before the list is cut: pages of one together are the whole list (R52)."""
+    everything = ask(driver, "barley letter invoice").results
+    pages = [ask(driver, "barley letter invoice", limit=1, offset=at).results for at in range(len(everything) + 1)]
+    assert [hit for page in pages for hit in page] == list(everything)
+    assert any(hit.path == "mill.py" for hit in everything)
+    assert long
+
+
+def test_an_answer_fits_the_tokens_that_are_left_for_it(driver: Driver, long: str) -> None:
+    """The best results are whole, others by lines that are in the file, and what is missing is counted (R52)."""
+    whole = ask(driver, "barley letter invoice")
+    for most in (LEAST_TOKENS, 500, 1_000):
+        fitted = ask(driver, "barley letter invoice", max_tokens=most)
+        assert len(fitted.model_dump_json()) <= 4 * most
+        assert fitted.shortened + fitted.omitted > 0
+        assert len(fitted.results) + fitted.omitted == len(whole.results)
+        assert fitted.results[0].symbol == whole.results[0].symbol
+    assert ask(driver, "barley letter invoice", max_tokens=MOST_TOKENS) == whole
+    assert long
+
+
 @pytest.mark.parametrize(
     ("query", "options", "text"),
     [
@@ -106,6 +166,7 @@ def test_without_its_embedder_the_words_decide_and_the_answer_says_so(driver: Dr
         ("a\0b", {}, "NUL"),
         ("x", {"limit": 0}, "between 1 and 50"),
         ("x", {"limit": 51}, "between 1 and 50"),
+        ("x", {"max_tokens": 199}, "max_tokens 199 is not between 200 and 100,000"),
         ("x", {"offset": -1}, "offset -1"),
         ("x", {"offset": 10**20}, "10,000"),
         ("x", {"languages": ("a\0b",)}, "languages"),

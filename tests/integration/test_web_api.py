@@ -129,6 +129,9 @@ def test_a_search_has_the_filters_of_the_command_line(site: Client, root: Path, 
     )
     assert [(hit.path, hit.symbol) for hit in found.results] == [("adding.py", "add")]
     assert (found.index_state, found.coverage) == ("complete", 1.0)
+    short = site.get("/api/search", query="add two numbers", repo=root, max_tokens=200).json
+    assert len(short["results"]) == 1
+    assert site.get("/api/search", query="add", max_tokens=7).error[:2] == (400, "VALIDATION_ERROR")
     assert site.get("/api/search", query="add", language="go").json["results"] == []
     assert site.get("/api/search", query=" ").error[:2] == (400, "VALIDATION_ERROR")
     assert site.get("/api/search", query="add", repo="/elsewhere").error[:2] == (404, "REPOSITORY_NOT_FOUND")

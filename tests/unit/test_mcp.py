@@ -1,4 +1,4 @@
-"""What agents read before they ask: names, words and schemas; and how answers are cut to size."""
+"""What agents read before they ask: names, words and schemas."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ import re
 from typing import Any, Final
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 
 from ops.mcp_server.server import INSTRUCTIONS, coded
-from ops.mcp_server.shortening import shares, shorten
 from ops.mcp_server.tasks import TASK_TOOL
 from ops.mcp_server.tools import TOOLS
 from pipeline import errors
@@ -98,25 +95,3 @@ def _raised(cause: Exception) -> ToolError:
     error = ToolError("Error executing tool")
     error.__cause__ = cause
     return error
-
-
-@given(st.lists(st.integers(0, 3_000), max_size=50), st.integers(0, 20_000))
-def test_shares_fill_the_budget_and_never_exceed_it(lengths: list[int], budget: int) -> None:
-    """Nobody gets more than it can use; all is given out, but for what cannot be divided, when it is too little."""
-    granted = shares(lengths, budget)
-    assert all(most <= length for most, length in zip(granted, lengths, strict=True))
-    assert sum(granted) <= budget
-    assert sum(granted) == min(sum(lengths), budget)
-
-
-@given(st.text(alphabet="ab\n", max_size=60), st.integers(0, 60))
-def test_a_shortened_text_is_its_first_lines(text: str, most: int) -> None:
-    """What is cut ends with a whole line or is a part of the first; it fits, and says how many lines are whole."""
-    kept, lines = shorten(text, most)
-    assert len(kept) <= most
-    assert text.startswith(kept)
-    assert (lines is None) == (kept == text)
-    if lines:
-        assert (lines, text[len(kept)]) == (kept.count("\n") + 1, "\n")
-    elif lines == 0:
-        assert "\n" not in kept

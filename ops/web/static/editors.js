@@ -26,5 +26,5 @@ export const choose = (key) => remember("editor", key);
 /** Return the address that opens a hit in the editor; null when it comes from git's objects and not from a folder. */
 export function opens(hit) {
   if (hit.revision || !hit.repository.startsWith("/")) return null;
-  return EDITORS[editor()][1](`${hit.repository}/${hit.path}`, hit.start_line);
+  return EDITORS[editor()][1](`${hit.repository}/${hit.path}`, hit.best_line);
 }

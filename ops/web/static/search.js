@@ -109,27 +109,41 @@ function go(form, asked) {
 
 /** One result. */
 function card(hit, pattern) {
-  const place = `${hit.path}:${hit.start_line}`;
+  const place = `${hit.path}:${hit.best_line}`;
   const address = opens(hit);
   const title = address
     ? el("a.place", { href: address, title: `Open in ${EDITORS[editor()][0]}` }, place)
     : el("span.place", {}, place);
   const copy = el("button.quiet", { type: "button", "aria-label": `Copy ${place}` }, "Copy");
   copy.addEventListener("click", () => copied(copy, `${hit.repository}/${place}`));
-  const facts = [hit.symbol && el("span.symbol", {}, hit.symbol), hit.kind, hit.language, hit.revision?.slice(0, 8), hit.score.toFixed(4)];
+  const facts = [hit.symbol && el("span.symbol", {}, hit.symbol), hit.kind, hit.language, hit.revision?.slice(0, 8), hit.score.toFixed(4),
+    ...hit.matched];
   const lines = codeLines(hit.content, hit.language, pattern, hit.start_line);
-  const code = el("code", {}, lines.slice(0, SHOWN));
+  const from = Math.max(0, Math.min(hit.best_line - hit.start_line, lines.length - SHOWN));
+  const code = el("code", {}, lines.slice(from, from + SHOWN));
   return el("article.hit", { role: "listitem" },
     el("header", {}, el("h2", {}, title), el("span.path", { title: hit.repository }, hit.repository), copy),
     el("p.facts", {}, facts.filter(Boolean).map((fact) => el("span", {}, fact))),
+    around(hit),
+    from ? unfold(code, "prepend", lines.slice(0, from), "earlier line") : null,
     el("pre", { tabindex: 0, "aria-label": place }, code),
-    lines.length > SHOWN ? unfold(code, lines.slice(SHOWN)) : null);
+    lines.length > from + SHOWN ? unfold(code, "append", lines.slice(from + SHOWN), "more line") : null);
 }
 
-/** Return the button that shows the lines of a passage that do not fit. */
-function unfold(code, hidden) {
-  const button = el("button.rest", { type: "button" }, plural(hidden.length, "more line"));
-  button.addEventListener("click", () => { code.append(...hidden); button.remove(); });
+/** Return the lines of the definitions that hold a result; null where it begins with its own. */
+function around(hit) {
+  if (!hit.context.length) return null;
+  const lines = hit.context.map((line) => {
+    const end = line.indexOf(": ");
+    return codeLines(line.slice(end + 2), hit.language, null, line.slice(0, end));
+  });
+  return el("pre.around", { "aria-label": "Lies in" }, el("code", {}, lines.flat()));
+}
+
+/** Return the button that shows the lines of a result that do not fit. */
+function unfold(code, where, hidden, what) {
+  const button = el("button.rest", { type: "button" }, plural(hidden.length, what));
+  button.addEventListener("click", () => { code[where](...hidden); button.remove(); });
   return button;
 }
 

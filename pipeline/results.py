@@ -1,0 +1,74 @@
+"""Turns ranked chunks into a page of results: neighbours joined, with the definitions around them."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from pipeline.enclosing import Head, around, context
+from pipeline.merging import joined, spans
+from pipeline.records import SearchHit
+from pipeline.store import contents
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import Connection, Row
+
+    from pipeline.merging import Span
+    from pipeline.ranking import Candidate, Ranked
+
+
+def page(connection: Connection, ranked: Iterable[Ranked], limit: int, offset: int) -> tuple[SearchHit, ...]:
+    """Return a page of the results that ranked chunks make.
+
+    The chunks are given best first, and should not depend on the page: neighbours are joined before it is cut, so that
+    pages neither repeat nor lose a line. What they hold is read for this page alone, on a snapshot of the index.
+    """
+    wanted = spans(ranked)[offset : offset + limit]
+    if not wanted:
+        return ()
+    places = [(span.best.candidate.file_id, span.first, span.last) for span in wanted]
+    chunks = {place: list(rows) for place, rows in groupby(contents.of_spans(connection, places), lambda row: row.span)}
+    firsts = [rows[0] for rows in chunks.values()]
+    heads = _heads(connection, firsts)
+    return tuple(
+        _hit(span, rows, heads.get((rows[0].file_id, span.first), []))
+        for span, rows in zip(wanted, chunks.values(), strict=True)
+    )
+
+
+def _heads(connection: Connection, firsts: Sequence[Row[Any]]) -> dict[tuple[int, int], list[Head]]:
+    """Return the chunks that open the definitions around others, by file and ordinal of those."""
+    wanted = [(row.file_id, row.ordinal, path) for row in firsts if row.ordinal for path in around(row.symbol)]
+    found: dict[tuple[int, int], list[Head]] = {}
+    for row in contents.heads(connection, wanted) if wanted else ():
+        found.setdefault((row.file_id, row.before), []).append(Head(row.path, row.start_line, row.content))
+    return found
+
+
+def _hit(span: Span, chunks: Sequence[Row[Any]], heads: Iterable[Head]) -> SearchHit:
+    first, best = chunks[0], span.best.candidate
+    content = joined((row.start_line, row.end_line, row.content) for row in chunks)
+    return SearchHit(
+        path=first.path,
+        start_line=first.start_line,
+        end_line=chunks[-1].end_line,
+        symbol=best.symbol,
+        kind=best.kind,
+        language=best.language,
+        content=content,
+        score=round(span.best.score, 6),
+        repository=first.root_path,
+        project_id=first.project_id,
+        revision=first.revision,
+        best_line=best.start_line,
+        context=context(content, first.start_line, heads),
+        matched=_matched(best),
+    )
+
+
+def _matched(found: Candidate) -> tuple[str, ...]:
+    """Return what a chunk was found by: as a definition of a name, by path, by words, or else by meaning alone."""
+    signals = {"definition": found.defines > 0, "path": found.placed, "words": bool(found.found)}
+    return tuple(name for name, holds in signals.items() if holds) or ("meaning",)
