@@ -174,6 +174,7 @@ def test_commits_are_asked_of_the_tree_before_them(tmp_path: Path) -> None:
     """The subject is the query, the files that were there are right; what only adds files is no question."""
     root = repository(tmp_path / "shop", {"till.py": "a = 1\n", "counter.py": "b = 1\n"})
     for subject, content in (
+        ("Give the shop a sign", {"sign.py": "c = 1\n"}),
         ("Teach the till to count", {"till.py": "a = 2\n"}),
         ("Add a new door", {"door.py": "\n"}),
     ):
