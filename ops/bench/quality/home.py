@@ -72,10 +72,10 @@ def running(folder: Path, given: Mapping[str, object], *, afresh: bool) -> Itera
     folder.chmod(0o755)
     with (folder.parent / f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _renew(folder, afresh=afresh)
         settings = Settings(penstock_home=folder, database_url=None, **given)  # type: ignore[arg-type]
         environment = {"PENSTOCK_HOME": str(folder), "DATABASE_URL": "", "PENSTOCK_LOG_LEVEL": "WARNING"}
         environment |= {name.upper(): str(value) for name, value in given.items()}
+        _renew(folder, environment, afresh=afresh)
         call(environment, "up")
         office = open_office(settings)
         try:
@@ -85,10 +85,11 @@ def running(folder: Path, given: Mapping[str, object], *, afresh: bool) -> Itera
             call(environment, "down")
 
 
-def _renew(folder: Path, *, afresh: bool) -> None:
+def _renew(folder: Path, environment: Mapping[str, str], *, afresh: bool) -> None:
     mark = folder / "indexed-by"
     now = stamp(*(ROOT / each for each in INDEXING))
     if afresh or not mark.exists() or mark.read_text() != now:
+        call(environment, "down")  # a run that was killed left it up
         shutil.rmtree(folder)
         folder.mkdir(mode=0o755)
         mark.write_text(now)
