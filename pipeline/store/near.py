@@ -84,18 +84,24 @@ class Ways(NamedTuple):
 
 
 def near(
-    connection: Connection, model_id: int, vector: NDArray[np.float32], wanted: ChunkFilter, depth: int
+    connection: Connection,
+    model_id: int,
+    vector: NDArray[np.float32],
+    wanted: ChunkFilter,
+    depth: int,
+    *,
+    exact: bool = False,
 ) -> Sequence[Row[Any]]:
     """Return the id and the cosine distance of the `depth` chunks of a model that are nearest, nearest first.
 
     `vector` has the shape (dimension,). Chunks of equal distance come in the order of their ids. What an index yields
-    misses one in a hundred; repositories without one, and the few chunks that a filter leaves, are read as a whole.
+    misses one in a hundred; what has none, what a filter leaves few of, and with `exact` all is read as a whole.
     The settings of an index scan are those of the caller's transaction.
     """
     filters, values = conditions(wanted)
     values |= {"model": model_id, "vector": HalfVector(vector).to_text(), "depth": depth}
     ways = _ways(connection, wanted, values)
-    indexed = vectors.indexed(connection, ways.large, model_id)
+    indexed = {} if exact else vectors.indexed(connection, ways.large, model_id)
     plain = {*ways.plain, *ways.large} - indexed.keys()
     found: list[Row[Any]] = []
     for repository, chunks in indexed.items():
