@@ -36,7 +36,7 @@ LEAST_TOKENS: Final = 200
 MOST_TOKENS: Final = 100_000
 DEPTH: Final = 100
 """How many chunks each ranking puts forward, for a page that ends with the result of at most so many chunks."""
-BUDGET: Final = 2_000
+BUDGET: Final = 1_000
 """About how many chunks are looked at for their words."""
 DEFAULT: Final = Signals()
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ import pipeline
 from ops.bench.quality.sources import stamp
 from ops.office import embedder_for, open_office
 from ops.settings import Settings
+from pipeline.store.vectors import TuningRules
+from pipeline.tuning import is_due
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -41,6 +44,7 @@ INDEXING: Final = (
     *("stages", "tables", "store/files.py", "store/embeddings.py", "store/lexicon.py", "../migrations/versions"),
 )
 """What decides how a tree is indexed: when one of these changes, the index is made anew."""
+ROUND: Final = 0.2
 LEDGER: Final = "indexed.json"
 
 
@@ -61,6 +65,8 @@ class Home:
         if known.get(key) == said:
             return False
         call({**self.variables, **variables}, "index", str(tree), "--project", project, "--json")
+        while is_due(self.engine, TuningRules()):  # statistics, and an index of its vectors where it is large
+            time.sleep(ROUND)
         ledger.write_text(json.dumps(known | {key: said}))
         return True
 
