@@ -154,6 +154,7 @@ def test_harder_questions_lack_the_words_of_the_name(query: str, name: set[str],
     [
         ("go", 'return fmt.Errorf("no such bucket %q in region %s", b, r)', "no such bucket 'demo' in region demo"),
         ("javascript", "throw new Error('No access to table \"' + name + '\"')", 'No access to table "demo"'),
+        ("c", 'log_warn("num_runs: %" PRIu64 ", run interval too long", n)', "num_runs: 3, run interval too long"),
         ("c", 'fprintf(stderr, "read %d of %zu bytes, 100%% wrong\\n", n)', "read 3 of 3 bytes, 100% wrong"),
         (
             "java",
