@@ -39,11 +39,12 @@ def page(connection: Connection, ranked: Iterable[Ranked], limit: int, offset: i
 
 
 def _heads(connection: Connection, firsts: Sequence[Row[Any]]) -> dict[tuple[int, int], list[Head]]:
-    """Return the chunks that open the definitions around others, by file and ordinal of those."""
+    """Return the first chunks of the definitions around others, by file and ordinal of those."""
     wanted = [(row.file_id, row.ordinal, path) for row in firsts if row.ordinal for path in around(row.symbol)]
     found: dict[tuple[int, int], list[Head]] = {}
     for row in contents.heads(connection, wanted) if wanted else ():
-        found.setdefault((row.file_id, row.before), []).append(Head(row.path, row.start_line, row.content))
+        head = Head(row.path, row.symbol, row.kind, row.start_line, row.content)
+        found.setdefault((row.file_id, row.before), []).append(head)
     return found
 
 

@@ -112,6 +112,12 @@ def test_joined_chunks_are_the_lines_of_the_file(lines: list[str]) -> None:
 
 HEAD = 'class Shop:\n    """Sells."""\n\n    limit = 3\n'
 METHOD = "    @handles('order')\n    # handle is called by the bus\n    def handle(self, order):\n        return"
+COMMENT = "/**\n * A Shop is where things are sold.\n */"
+
+
+def head(path: str, start_line: int, content: str, symbol: str | None = None, kind: str = "class") -> Head:
+    """Return one of the first chunks of a definition."""
+    return Head(path, path if symbol is None else symbol, kind, start_line, content)
 
 
 @pytest.mark.parametrize(
@@ -119,15 +125,33 @@ METHOD = "    @handles('order')\n    # handle is called by the bus\n    def hand
     [
         pytest.param(
             "        return self.handle(order.rest)",
-            [Head("Shop.handle", 250, METHOD), Head("Shop", 10, HEAD)],
+            [head("Shop.handle", 250, METHOD), head("Shop", 10, HEAD)],
             ("10: class Shop:", "252: def handle(self, order):"),
             id="the middle of a method",
         ),
-        pytest.param("    def sell(self):", [Head("Shop", 10, HEAD)], ("10: class Shop:",), id="a whole method"),
-        pytest.param("def load(a, b):", [Head("load", 5, "def load(a): ...")], (), id="an overload of itself"),
-        pytest.param("Add the malt.", [Head("Brewing", 1, "# Brewing\n\nMalt")], ("1: # Brewing",), id="a section"),
-        pytest.param("    x = 1", [Head("Shop.<anonymous>", 1, "go(() => {")], (), id="a name that no line has"),
-        pytest.param("  x", [Head("f", 1, "def f(" + "a" * 300)], (f"1: def f({'a' * 153}…",), id="a long line"),
+        pytest.param("    def sell(self):", [head("Shop", 10, HEAD)], ("10: class Shop:",), id="a whole method"),
+        pytest.param("def load(a, b):", [head("load", 5, "def load(a): ...")], (), id="an overload of itself"),
+        pytest.param(
+            "  int sell();",
+            [head("Shop", 1, COMMENT), head("Shop", 4, "class Shop {\n  Shop() {}")],
+            ("4: class Shop {",),
+            id="a class after a long comment",
+        ),
+        pytest.param("  int x;", [head("Shop", 1, COMMENT)], (), id="a comment that names it is not its line"),
+        pytest.param(
+            "int f();", [head("shop", 1, "namespace shop {", kind="block")], (), id="a namespace says nothing"
+        ),
+        pytest.param(
+            "int g();", [head("Shop", 9, "int Shop::f() {", "Shop.f")], (), id="a method outside of its class"
+        ),
+        pytest.param(
+            "Add the malt.",
+            [head("Brewing", 1, "# Brewing\n\nMalt", kind="section")],
+            ("1: # Brewing",),
+            id="a section",
+        ),
+        pytest.param("    x = 1", [head("Shop.<anonymous>", 1, "go(() => {")], (), id="a name that no line has"),
+        pytest.param("  x", [head("f", 1, "def f(" + "a" * 300)], (f"1: def f({'a' * 153}…",), id="a long line"),
     ],
 )
 def test_a_result_shows_the_definitions_that_hold_it(
@@ -140,4 +164,5 @@ def test_a_result_shows_the_definitions_that_hold_it(
 def test_the_innermost_definitions_are_looked_for_first() -> None:
     """A dotted path names the definitions around; the top of a file has none."""
     assert around("a.b.C.d") == ["a.b.C.d", "a.b.C", "a.b"]
+    assert around("Guide.Limits.") == ["Guide.Limits", "Guide"]
     assert around("") == []
