@@ -201,16 +201,16 @@ class Idle:
         return self.over
 
     def active(self) -> bool:
-        """Return whether a job may need a worker; a server that does not answer is no reason to leave."""
+        """Return whether a job may need a worker, or an index is built; a server that is away is no reason to leave."""
         from sqlalchemy.exc import SQLAlchemyError
 
-        from pipeline.store import jobs
+        from pipeline.store import jobs, vectors
         from pipeline.store.engine import connect, reading
 
         engine = connect(self._url, pool_size=1, application_name="penstock supervisor")
         try:
             with reading(engine) as connection:
-                return jobs.anything_active(connection)
+                return jobs.anything_active(connection) or vectors.under_way(connection)
         except (DatabaseError, SQLAlchemyError):
             return True
         finally:

@@ -68,6 +68,7 @@ def preload() -> None:
     import actors.embedder
     import actors.notifier
     import actors.scanner
+    import actors.tuner
     import actors.writer  # noqa: F401 - imported for the children
 
 
@@ -77,6 +78,7 @@ def serve(settings: Settings, url: str, stages: tuple[Stage, ...], threads: int,
 
     from actors.caretaker import Caretaker
     from actors.notifier import Notifier
+    from actors.tuner import Tuner
 
     ended = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -93,6 +95,8 @@ def serve(settings: Settings, url: str, stages: tuple[Stage, ...], threads: int,
         broker, bench.engine, settings.notify_rules(), notifying.services(settings.penstock_notify_urls)
     )
     notifier.start()
+    tuner = Tuner(broker, bench.engine)
+    tuner.start()
     patience = ALIVE_SECONDS + settings.penstock_batch_timeout_seconds
     while os.getppid() == parent:
         place.deadlines.live(patience)
@@ -103,6 +107,7 @@ def serve(settings: Settings, url: str, stages: tuple[Stage, ...], threads: int,
     place.deadlines.rest()
     caretaker.end()
     notifier.end()
+    tuner.end()
     if not _answers(bench.engine):
         log.warning("worker.left", reason="the database does not answer; what this worker held is handed out again")
         return 0

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid4
 
-from pipeline import checking, describing, estimating, sources
+from pipeline import checking, describing, estimating, sources, tuning
 from pipeline.errors import InvalidStatus, JobNotFound, RepositoryNotFound, ValidationError
 from pipeline.records import FileNote, JobEvent, JobPage, Repository, Submission, Worker
 from pipeline.sources import Kind
@@ -236,6 +236,7 @@ def remove(office: Office, project_id: str, root_path: str) -> None:
             raise InvalidStatus(f"job {busy.id} of {root_path} is {busy.status}; cancel it first")
         repositories.remove(connection, found.id)
         places = {root.partition("#")[0] for root in repositories.root_paths(connection)}
+    tuning.forget(office.engine, found.id)
     if office.mirrors and source.kind is Kind.REMOTE and source.place not in places:
         office.mirrors.remove(source.place)
 

@@ -53,16 +53,12 @@ def parse(text: str) -> Query:
     bare = _KEYWORD.sub("", _FOLDERS.sub(" ", text).strip(), count=1)
     tokens = _DOTTED.findall(bare)
     exact = len(tokens) == 1 and len(bare.split()) == 1
-    named = [token for at, token in enumerate(tokens) if exact or _is_name(token, at)]
+    named = [token for token in tokens if exact or _NAMED.search(token)]
     keys = [key for token in named for key in reversed(definition_keys(token))]
     parts = tuple(dict.fromkeys(words(text)))[:MAX_WORDS]
     if not exact and len(tokens) <= SHORT:
         keys.append(f"={joined(bare)}")
     return Query(text, parts, tuple(dict.fromkeys(filter(_says, keys)))[:MAX_NAMES], paths, exact)
-
-
-def _is_name(token: str, position: int) -> bool:
-    return bool(_NAMED.search(token)) or (position > 0 and token[:1].isupper())
 
 
 def _says(key: str) -> bool:

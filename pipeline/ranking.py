@@ -7,18 +7,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from pipeline.querying import Query
+    from pipeline.querying import Query, Term
 
 PROSE: Final = frozenset({"markdown", "rst", "text", "asciidoc", "org", "tex", "html"})
+FIELDS: Final[Mapping[str, float]] = {"A": 5.0, "B": 1.0, "C": 0.7, "D": 1.0}
+"""What an occurrence counts by its field."""
+SATURATION: Final = 2.0
+LENGTH_COUNTS: Final = 0.6
+USUAL_LENGTH: Final = 750
+"""The k1, b and average length, in characters, of BM25; like FIELDS found with the develop set of ops/bench/quality."""
 FLATTEST: Final = 1e-6
 _TEST = re.compile(r"(?:^|/)(?:tests?|testing|specs?|__tests__|testdata|fixtures)/|(?:^|/)(?:test_[^/]*|conftest\.py)$"
                    r"|[._-](?:test|tests|spec)\.\w+$|Tests?\.\w+$")  # fmt: skip
-_ASIDE = re.compile(
-    r"(?:^|/)(?:examples?|samples?|demos?|benchmarks?|bench|vendor|vendored|_vendor|third_party|external|deps|legacy"
-    r"|deprecated|compat|generated|locale|locales|i18n|migrations|stubs)/|\.d\.ts$|\.pyi$|_pb2\.py$|\.pb\.go$"
-)
+_NAMES = re.compile(r"\w+")
 _SPEAKS_OF_TESTS = re.compile(r"(?:^|[^a-z])(?:tests?|testing|specs?|fixtures?)(?:[^a-z]|$)", re.IGNORECASE)
 
 
@@ -26,28 +29,34 @@ _SPEAKS_OF_TESTS = re.compile(r"(?:^|[^a-z])(?:tests?|testing|specs?|fixtures?)(
 class Signals:
     """How much each signal counts, in standard deviations of a ranking; 0 turns it off.
 
-    `vectors` and `words` are the two rankings. `definition` is for a chunk that defines what the query names, `path`
-    for a file that it names. Against a chunk count `tests` (it is a test, and the query does not speak of tests),
-    `aside` (an example, a copy of others' code, generated), `prose` (it is no code), `fragment` (it is the middle of
-    something long) and `duplicates` (another says the same).
+    `vectors` and `words` are the two rankings. For a chunk count `names` (the share of the query's words in the names
+    that it defines), `definition` (it defines what the query is the name of), `spelling` (and letter by letter),
+    `mention` (it defines what a sentence names) and `path` (it is in a file that the query names). Against it count
+    `tests` (it is a test, and the query does not speak of tests), `data` (it is a variable, which mostly is a table of
+    values), `prose` (it is no code) and `copies` (something better says the same).
     """
 
     vectors: float = 1.0
-    words: float = 1.0
-    definition: float = 2.0
+    words: float = 0.7
+    names: float = 2.0
+    definition: float = 3.0
+    spelling: float = 1.5
+    mention: float = 0.5
     path: float = 4.0
-    tests: float = 1.0
-    aside: float = 0.5
-    prose: float = 0.5
-    duplicates: float = 3.0
+    tests: float = 1.5
+    data: float = 1.0
+    prose: float = 1.0
+    copies: float = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A chunk that was found: where it is, and what speaks for it.
 
-    `similarity` is the cosine of its vector and the query's, None where there are none to compare; `worth` is what its
-    words are worth; `defines` is 1 for a definition of a name of the query and 2 for one of the whole name.
+    `length` is in characters. `found` holds the query's lexemes that it has, each with the fields of its occurrences:
+    A a name that it defines, B what it lies in, C a comment, D the rest. `defines` is 1 for a definition of a name of
+    the query and 2 for one of the whole name. `similarity` is the cosine of its vector and the query's, None where
+    there are none to compare.
     """
 
     id: int
@@ -61,7 +70,8 @@ class Candidate:
     language: str
     path: str
     content_hash: bytes
-    worth: float
+    length: int
+    found: Mapping[str, str] | None
     defines: int
     placed: bool
     similarity: float | None
@@ -75,23 +85,54 @@ class Ranked:
     score: float
 
 
-def rank(candidates: Sequence[Candidate], query: Query, signals: Signals, depth: int) -> list[Ranked]:
+def rank(
+    candidates: Sequence[Candidate], query: Query, terms: Sequence[Term], signals: Signals, depth: int
+) -> list[Ranked]:
     """Return the candidates, best first; equals by their place.
 
     Both rankings are brought to one scale by the mean and the deviation of their best `depth`.
     """
-    similar = _Scale.of((c.similarity for c in candidates if c.similarity is not None), depth)
-    worth = _Scale.of((c.worth for c in candidates if c.worth > 0), depth)
-    about_tests = bool(_SPEAKS_OF_TESTS.search(query.text))
-    ranked = []
-    for found in candidates:
-        score = signals.vectors * similar(found.similarity) + signals.words * worth(found.worth)
-        score += signals.definition * found.defines + signals.path * found.placed
-        score -= signals.tests * (not about_tests and bool(_TEST.search(found.path)))
-        score -= signals.aside * bool(_ASIDE.search(found.path)) + signals.prose * (found.language in PROSE)
-        ranked.append(Ranked(found, score))
-    ranked.sort(key=_order)
-    return _without_copies_first(ranked, signals.duplicates)
+    similar = _scaled([found.similarity for found in candidates], depth)
+    worth = _scaled([bm25f(found, terms) for found in candidates], depth)
+    ranked = [
+        Ranked(
+            found,
+            signals.vectors * nearness + signals.words * value + _bonus(found, query, terms, signals),
+        )
+        for found, nearness, value in zip(candidates, similar, worth, strict=True)
+    ]
+    return _copies_behind(sorted(ranked, key=_order), signals.copies)
+
+
+def bm25f(candidate: Candidate, terms: Sequence[Term]) -> float:
+    """Return what a chunk's words are worth: BM25 with a weight for each field (Zaragoza and others, TREC 2004)."""
+    damping = 1 - LENGTH_COUNTS + LENGTH_COUNTS * candidate.length / USUAL_LENGTH
+    found, worth = candidate.found or {}, 0.0
+    for term in terms:
+        if fields := found.get(term.lexeme):
+            often = sum(map(FIELDS.__getitem__, fields)) / damping
+            worth += term.weight * often * (SATURATION + 1) / (often + SATURATION)
+    return worth
+
+
+def _bonus(candidate: Candidate, query: Query, terms: Sequence[Term], signals: Signals) -> float:
+    """Return what speaks for a candidate and against it beside the two rankings."""
+    found, total = candidate.found or {}, sum(term.weight for term in terms)
+    named = sum(term.weight for term in terms if "A" in found.get(term.lexeme, ""))
+    is_test = _TEST.search(candidate.path) and not _SPEAKS_OF_TESTS.search(query.text)
+    return (
+        signals.names * (named / total if total else 0.0)
+        + (signals.definition if query.exact else signals.mention) * candidate.defines
+        + signals.spelling * (query.exact and _own_name(candidate.symbol) == _own_name(query.text))
+        + signals.path * candidate.placed
+        - signals.tests * bool(is_test)
+        - signals.data * (candidate.kind == "variable")
+        - signals.prose * (candidate.language in PROSE)
+    )
+
+
+def _own_name(symbol: str) -> list[str]:
+    return _NAMES.findall(symbol)[-1:]
 
 
 def _order(ranked: Ranked) -> tuple[float, str, int, int]:
@@ -99,28 +140,17 @@ def _order(ranked: Ranked) -> tuple[float, str, int, int]:
     return -ranked.score, found.path, found.ordinal, found.id
 
 
-@dataclass(frozen=True, slots=True)
-class _Scale:
-    """Brings the best numbers to mean 0 and deviation 1; what is missing is as bad as the worst of them."""
-
-    mean: float
-    deviation: float
-    worst: float
-
-    @classmethod
-    def of(cls, numbers: Iterable[float], depth: int) -> _Scale:
-        best = sorted(numbers, reverse=True)[:depth]
-        if not best:
-            return cls(0.0, 1.0, 0.0)
-        mean = sum(best) / len(best)
-        variance = sum((number - mean) ** 2 for number in best) / len(best)
-        return cls(mean, max(variance**0.5, FLATTEST), best[-1])
-
-    def __call__(self, number: float | None) -> float:
-        return ((number or self.worst) - self.mean) / self.deviation
+def _scaled(numbers: Sequence[float | None], depth: int) -> list[float]:
+    """Bring the best `depth` numbers to mean 0 and deviation 1; the others are as good as the worst of these."""
+    best = sorted((number for number in numbers if number), reverse=True)[:depth]
+    if not best:
+        return [0.0] * len(numbers)
+    mean = sum(best) / len(best)
+    deviation = max((sum((number - mean) ** 2 for number in best) / len(best)) ** 0.5, FLATTEST)
+    return [(max(number or best[-1], best[-1]) - mean) / deviation for number in numbers]
 
 
-def _without_copies_first(ranked: list[Ranked], penalty: float) -> list[Ranked]:
+def _copies_behind(ranked: list[Ranked], penalty: float) -> list[Ranked]:
     """Put what says the same as something better behind, by the penalty."""
     seen: set[bytes] = set()
     judged = []

@@ -71,5 +71,5 @@ def _hit(span: Span, chunks: Sequence[Row[Any]], heads: Iterable[Head]) -> Searc
 
 def _matched(found: Candidate) -> tuple[str, ...]:
     """Return what a chunk was found by: as a definition of a name, by path, by words, or else by meaning alone."""
-    signals = {"definition": found.defines > 0, "path": found.placed, "words": found.worth > 0}
+    signals = {"definition": found.defines > 0, "path": found.placed, "words": bool(found.found)}
     return tuple(name for name, holds in signals.items() if holds) or ("meaning",)

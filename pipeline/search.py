@@ -167,7 +167,7 @@ def _ranked(
     for model_id, vector in vectors.items():
         similar |= similarities(connection, model_id, vector, [row.id for row in rows if row.id not in similar])
     candidates = [Candidate(**row._asdict(), similarity=similar.get(row.id)) for row in rows]
-    return rank(candidates, query, signals, DEPTH)
+    return rank(candidates, query, found, signals, DEPTH)
 
 
 def _coverage(scope: Sequence[Row[Any]]) -> tuple[str, float]:

@@ -263,9 +263,10 @@ def _remove(work: Scan, paths: Sequence[str]) -> int:
     began = time.monotonic()
     with work.bench.engine.begin() as connection:
         work.hold(connection, work.cursor, completed=False)
-        count = files.remove(connection, work.repository_id, paths)
+        count, growth = files.remove(connection, work.repository_id, paths)
         clock = Clock(Stage.SCAN, time.monotonic() - began)
         progress.advance(connection, work.job_id, Progress(files_removed=count), clock)
+        repositories.grow(connection, work.repository_id, growth)
     return count
 
 

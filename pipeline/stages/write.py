@@ -45,18 +45,19 @@ def write(bench: Workbench, subject: str, delivery: Delivery) -> WriteReport:
     started = time.monotonic()
     with bench.engine.begin() as connection:
         batch = due(connection, subject, BatchStage.WRITE)
-        written = files.replace(connection, batch.repository_id, batch.batch_id, batch.model_id, batch.results)
+        written, growth = files.replace(connection, batch.repository_id, batch.batch_id, batch.model_id, batch.results)
         if written != batch.chunk_count:
             raise StagedRowsLost(f"batch {batch.batch_id}: {written} of {batch.chunk_count} chunks are there to write")
         batches.drop_staged(connection, [batch.batch_id])
         batches.add_outcomes(connection, batch.job_id, batch.results)
         batches.move(connection, batch.batch_id, BatchStage.WRITE, BatchStage.DONE)
-        repositories.note_model(connection, batch.repository_id, batch.model_id)
         delivery.complete(connection)
         bench.let_in(connection, batch.job_id, delivery)
         added = _added(batch, written)
         clock = Clock(Stage.WRITE, time.monotonic() - started)
-        if progress.advance(connection, batch.job_id, added, clock):
+        finished = progress.advance(connection, batch.job_id, added, clock)
+        repositories.grow(connection, batch.repository_id, growth, batch.model_id)
+        if finished:
             finish.finish(bench, connection, batch.job_id, delivery)
     return WriteReport(
         job_id=str(batch.job_id),

@@ -61,7 +61,9 @@ WITH matching AS (
     ORDER BY length(f.path), f.path, c.ordinal LIMIT :depth
 )
 SELECT c.id, c.repository_id, c.file_id, c.ordinal, c.start_line, c.end_line, c.symbol, c.kind, c.language,
-    f.path, c.content_hash, {worth} AS worth,
+    f.path, c.content_hash, length(c.content) AS length, (
+        SELECT jsonb_object_agg(u.lexeme, array_to_string(u.weights, '')) FROM unnest(c.lexemes) AS u
+        WHERE u.lexeme = ANY(:lexemes)) AS found,
     CAST(c.lexemes @@ CAST(:key AS tsquery) AS integer) + CAST(c.lexemes @@ CAST(:keys AS tsquery) AS integer)
         AS defines,
     f.path LIKE ANY(:paths) AS placed
@@ -71,7 +73,7 @@ WHERE c.id IN (SELECT id FROM matching UNION SELECT id FROM placed UNION SELECT 
 
 
 def find(connection: Connection, wording: Wording, wanted: ChunkFilter, near: Sequence[int]) -> Sequence[Row[Any]]:
-    """Return the chunks that words or paths find and those of `near`, in no order, with what their words are worth."""
+    """Return the chunks that words or paths find and those of `near`, in no order, with the query's words in them."""
     return connection.execute(*finding(wording, wanted, near)).all()
 
 
@@ -86,10 +88,11 @@ def finding(wording: Wording, wanted: ChunkFilter, near: Sequence[int]) -> tuple
         "key": quoted(wording.keys[0]) if wording.keys else "",
         "keys": " | ".join(map(quoted, wording.keys)),
         "paths": [pattern for path in wording.paths for pattern in _endings(path)],
+        "lexemes": [term.lexeme for term in wording.terms],
         "near": list(near),
         "depth": wording.depth,
     }
-    types = {**TYPES, "paths": ARRAY(Text), "near": ARRAY(BigInteger)}
+    types = {**TYPES, "paths": ARRAY(Text), "lexemes": ARRAY(Text), "near": ARRAY(BigInteger)}
     typed = [bindparam(name, type_=kind) for name, kind in types.items() if name in values]
     return text(FIND.format(worth=worth, filters=filters)).bindparams(*typed), values
 
@@ -101,7 +104,7 @@ def _endings(path: str) -> tuple[str, str]:
 
 SCOPE: Final = text("""
 SELECT r.id, r.project_id, r.root_path, r.index_state, r.counted_chunks, m.id AS model_id, m.embedder, m.model,
-    (SELECT count(*) FROM penstock.files f WHERE f.repository_id = r.id AND f.skip_reason IS NULL) AS searchable,
+    r.files AS searchable,
     j.files_listed - j.files_skipped - j.files_failed AS listed, j.status
 FROM penstock.repositories r
 LEFT JOIN LATERAL (

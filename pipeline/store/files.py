@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -11,12 +11,13 @@ from sqlalchemy.types import DateTime, Text
 
 from pipeline.batching import KnownFile
 from pipeline.store.batches import results_json
+from pipeline.store.repositories import Growth
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection, Engine, Row
 
     from pipeline.store.batches import FileResult
 
@@ -71,14 +72,27 @@ def hashes(
     return {row.path: bytes(row.content_hash) for row in rows}
 
 
-REMOVE: Final = text("DELETE FROM penstock.files WHERE repository_id = :repository AND path = ANY(:paths)").bindparams(
-    bindparam("paths", type_=ARRAY(Text))
-)
+REMOVE: Final = text("""
+WITH gone AS (
+    DELETE FROM penstock.files WHERE repository_id = :repository AND path = ANY(:paths)
+    RETURNING skip_reason, chunk_count)
+SELECT count(*) AS removed, count(*) FILTER (WHERE skip_reason IS NULL) AS files,
+    coalesce(sum(chunk_count), 0) AS chunks
+FROM gone
+""").bindparams(bindparam("paths", type_=ARRAY(Text)))
 
 
-def remove(connection: Connection, repository_id: int, paths: Sequence[str]) -> int:
-    """Delete files with their chunks and return how many there were."""
-    return connection.execute(REMOVE, {"repository": repository_id, "paths": list(paths)}).rowcount
+def remove(connection: Connection, repository_id: int, paths: Sequence[str]) -> tuple[int, Growth]:
+    """Delete files with their chunks; return how many there were, and what the repository is to be counted by."""
+    row = connection.execute(REMOVE, {"repository": repository_id, "paths": list(paths)}).one()
+    return row.removed, Growth(files=-row.files, chunks=-row.chunks, changes=row.chunks)
+
+
+class Replaced(NamedTuple):
+    """What a batch came to: the chunks written, and what the repository is to be counted by."""
+
+    written: int
+    growth: Growth
 
 
 COLUMNS: Final = """(
@@ -127,17 +141,31 @@ WHERE r.outcome = 'indexed'
 
 def replace(
     connection: Connection, repository_id: int, batch_id: int, model_id: int | None, results: Sequence[FileResult]
-) -> int:
-    """Replace the files of a batch and their chunks by what is staged (R35); return the number of chunks written."""
+) -> Replaced:
+    """Replace the files of a batch and their chunks by what is staged (R35)."""
     values = {
         "repository": repository_id,
         "batch": batch_id,
         "model": model_id,
         "results": json.dumps(results_json(results)),
     }
-    if gone := [result.path for result in results if result.gone]:
-        remove(connection, repository_id, gone)
-    connection.execute(CLEAR, values)
+    old = _counted(connection, values)
+    _, gone = remove(connection, repository_id, [result.path for result in results if result.gone])
+    removed = connection.execute(CLEAR, values).rowcount + gone.changes
     connection.execute(UPSERT, values)
     connection.execute(TOUCH, values)
-    return connection.execute(FILL, values).rowcount
+    written = connection.execute(FILL, values).rowcount
+    new = _counted(connection, values)
+    return Replaced(written, Growth(new.files - old.files, new.chunks - old.chunks, written + removed))
+
+
+COUNTED: Final = text(f"""
+SELECT count(*) AS files, coalesce(sum(chunk_count), 0) AS chunks FROM penstock.files
+WHERE repository_id = :repository AND skip_reason IS NULL
+    AND path IN (SELECT path FROM jsonb_to_recordset(CAST(:results AS jsonb)) AS r {COLUMNS})
+""")  # noqa: S608 - constants only
+
+
+def _counted(connection: Connection, values: Mapping[str, object]) -> Row[Any]:
+    """Return how many of a batch's files are searchable, and their chunks."""
+    return connection.execute(COUNTED, values).one()

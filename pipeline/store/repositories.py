@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import Row, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
@@ -13,6 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy import Connection, Select
+
+
+class Growth(NamedTuple):
+    """What a transaction adds to a repository: searchable files and chunks; `changes` are chunks written or removed."""
+
+    files: int = 0
+    chunks: int = 0
+    changes: int = 0
 
 
 def ensure(connection: Connection, project_id: str, root_path: str, name: str) -> int:
@@ -39,9 +47,7 @@ def _named(project_id: str, root_path: str) -> Select[Any]:
 
 
 LISTED: Final = text("""
-SELECT r.*, m.embedder, m.model, m.dimension,
-    (SELECT count(*) FROM penstock.files f WHERE f.repository_id = r.id AND f.skip_reason IS NULL) AS files,
-    (SELECT coalesce(sum(f.chunk_count), 0) FROM penstock.files f WHERE f.repository_id = r.id) AS chunks
+SELECT r.*, m.embedder, m.model, m.dimension
 FROM penstock.repositories r LEFT JOIN penstock.models m ON m.id = r.model_id
 WHERE CAST(:project AS text) IS NULL OR r.project_id = :project
 ORDER BY r.project_id, r.root_path
@@ -78,12 +84,22 @@ def mark_partial(connection: Connection, repository_id: int) -> None:
     )
 
 
-def note_model(connection: Connection, repository_id: int, model_id: int | None) -> None:
-    """Note the vector space of a repository's first chunks; a later one counts once its job is complete."""
+def grow(connection: Connection, repository_id: int, growth: Growth, model_id: int | None = None) -> None:
+    """Count what was written to a repository or removed from it, and note the vector space of its first chunks.
+
+    A later space counts once its job is complete. The job's row is locked before, as it is where a job ends.
+    """
+    if not any(growth):
+        return
     connection.execute(
         update(repositories)
-        .where(repositories.c.id == repository_id, repositories.c.model_id.is_(None))
-        .values(model_id=model_id)
+        .where(repositories.c.id == repository_id)
+        .values(
+            files=repositories.c.files + growth.files,
+            chunks=repositories.c.chunks + growth.chunks,
+            changes=repositories.c.changes + growth.changes,
+            model_id=func.coalesce(repositories.c.model_id, model_id),
+        )
     )
 
 

@@ -54,6 +54,14 @@ repositories = Table(
         server_default=ZERO,
         comment="How many chunks its lexicon was made of",
     ),
+    Column("files", BigInteger, nullable=False, server_default=ZERO, comment="How many are searchable"),
+    Column("chunks", BigInteger, nullable=False, server_default=ZERO),
+    Column(
+        "changes", BigInteger, nullable=False, server_default=ZERO, comment="Chunks that were ever written or removed"
+    ),
+    Column(
+        "tuned_changes", BigInteger, nullable=False, server_default=ZERO, comment="The changes that its statistics hold"
+    ),
     CheckConstraint("index_state IN ('empty', 'partial', 'complete')", name="index_state"),
     UniqueConstraint("project_id", "root_path"),
 )

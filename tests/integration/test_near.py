@@ -19,13 +19,14 @@ FILL: Final = """
 INSERT INTO penstock.models (embedder, model, dimension) VALUES ('local', 'm', 2), ('local', 'n', 2);
 INSERT INTO penstock.repositories (project_id, root_path, name, model_id)
     SELECT 'p', '/r' || n, 'r', 1 FROM generate_series(1, 2) AS n;
-INSERT INTO penstock.files (repository_id, path, size, mtime_ns, language)
-    SELECT r, CASE WHEN n % 4 = 0 THEN 'tests/' ELSE 'src/' END || n, 100, 1, 'python'
+INSERT INTO penstock.files (repository_id, path, size, mtime_ns, language, chunk_count)
+    SELECT r, CASE WHEN n % 4 = 0 THEN 'tests/' ELSE 'src/' END || n, 100, 1,
+        CASE WHEN n % 2 = 0 THEN 'go' ELSE 'python' END, 5
     FROM generate_series(1, 2) AS r, generate_series(1, 20) AS n;
 INSERT INTO penstock.chunks (repository_id, file_id, ordinal, start_line, end_line, symbol, kind, language, content,
         content_hash, model_id, embedding, lexemes)
     SELECT f.repository_id, f.id, o, 1, 2, 's', CASE WHEN o = 0 THEN 'class' ELSE 'function' END,
-        CASE WHEN f.id % 2 = 0 THEN 'go' ELSE 'python' END, 'content', '\\x00', CASE WHEN o = 4 THEN 2 ELSE 1 END,
+        f.language, 'content', '\\x00', CASE WHEN o = 4 THEN 2 ELSE 1 END,
         CAST(ARRAY[cos((f.id + o / 2) / 50.0), sin((f.id + o / 2) / 50.0)] AS halfvec(2)), ''
     FROM penstock.files f, generate_series(0, 4) AS o ORDER BY random();
 """

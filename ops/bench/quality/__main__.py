@@ -5,17 +5,21 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 
+from ops.bench.quality import ollama_server
+from ops.bench.quality.history import TASK as COMMIT
+from ops.bench.quality.history import prepare_history
 from ops.bench.quality.home import running
 from ops.bench.quality.metrics import rows
 from ops.bench.quality.preparing import prepare
 from ops.bench.quality.reporting import as_json, misses, tables
 from ops.bench.quality.sources import packages
-from ops.bench.quality.systems import systems
+from ops.bench.quality.systems import INDEXED_WITH, MINILM, chosen, systems
 from ops.bench.quality.tasks import MOST, few
 
 if TYPE_CHECKING:
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
     from ops.bench.quality.systems import System
 
 WIDTH: Final = 140
+MINILM_SECONDS: Final = 600
+"""How long MiniLM may take for a batch: it is slow."""
 
 
 def options() -> argparse.Namespace:
@@ -37,10 +43,14 @@ def options() -> argparse.Namespace:
     parser.add_argument("--set", choices=("develop", "held-out"), default="develop", help="which sources")
     parser.add_argument("--source", action="append", help="only these, by their names")
     parser.add_argument("--language", action="append", help="only sources in these languages")
-    parser.add_argument("--task", action="append", choices=list(MOST), help="only these tasks")
+    parser.add_argument("--history", type=Path, metavar="PATH", help="a git repository whose commits are asked about")
+    parser.add_argument("--task", action="append", choices=[*MOST, COMMIT], help="only these tasks")
     parser.add_argument("--system", action="append", choices=list(systems()), help="only these systems")
+    parser.add_argument("--compare", action="store_true", help="small sources only, and MiniLM beside our model")
+    parser.add_argument("--ablate", action="store_true", help="the product without each of its signals in turn")
     parser.add_argument("--limit", type=int, default=max(MOST.values()), help="questions a task and source")
     parser.add_argument("--misses", type=int, default=0, metavar="N", help="show N questions that went wrong")
+    parser.add_argument("--afresh", action="store_true", help="make the index anew")
     parser.add_argument("--json", action="store_true", help="print the rows and the rank of every answer as JSON")
     return parser.parse_args()
 
@@ -48,14 +58,8 @@ def options() -> argparse.Namespace:
 def main() -> None:
     """Ask, and print what came of it."""
     given = options()
-    given.folder = given.folder.resolve()
-    chosen = [systems()[name] for name in given.system or systems()]
-    prepared = [prepare(given.folder, package) for package in wanted(given)]
-    questions = [_chosen(each, given) for each in prepared]
-    with running(given.folder / "home") as home:
-        for each, asked in zip(prepared, questions, strict=True):
-            _index(home, each, asked, chosen)
-        answers = {system.name: list(_answers(home, system, prepared, questions)) for system in chosen}
+    asked = chosen(given.system, compare=given.compare, ablate=given.ablate)
+    answers = {system.name: found for system, found in zip(asked, answered(given, asked), strict=True)}
     found = rows(answers)
     if given.json:
         sys.stdout.write(as_json(found, answers) + "\n")
@@ -67,38 +71,59 @@ def main() -> None:
         console.print(miss, markup=False, highlight=False, soft_wrap=True)
 
 
+def answered(given: argparse.Namespace, asked: Sequence[System]) -> list[list[Answered]]:
+    """Return what each system answers to every question of the sources that the command line chooses."""
+    folder = given.folder.resolve()
+    prepared = [prepare(folder, package) for package in wanted(given)]
+    if given.history and COMMIT in (given.task or [COMMIT]):
+        prepared.append(prepare_history(folder, given.history))
+    questions = [few((each for each in one.questions if _asked(each, given)), given.limit) for one in prepared]
+    with ExitStack() as stack:
+        variables: dict[str, object] = {}
+        if any(system.project == MINILM for system in asked):
+            host = stack.enter_context(ollama_server.serving(folder / "minilm.sqlite"))
+            variables = {"ollama_host": host, "ollama_timeout_seconds": MINILM_SECONDS}
+        home = stack.enter_context(running(folder / "home", variables, afresh=given.afresh))
+        for one, of_one in zip(prepared, questions, strict=True):
+            _index(home, one, of_one, {system.project for system in asked})
+        return [list(_answers(home, system, prepared, questions)) for system in asked]
+
+
 def wanted(given: argparse.Namespace) -> list[Package]:
     """Return the packages that the command line chooses."""
+    if given.task == [COMMIT]:
+        return []
     found = [
         package
         for package in packages()
         if (package.name in given.source if given.source else package.set == given.set)
         and (not given.language or package.language in given.language)
+        and (package.small or not given.compare or given.source)
     ]
     if not found:
-        raise SystemExit("no source is called so; ops/bench/quality/sources.csv lists them")
+        raise SystemExit("no such source; ops/bench/quality/sources.csv lists them")
     return found
 
 
-def _chosen(prepared: Prepared, given: argparse.Namespace) -> list[Question]:
-    return few((each for each in prepared.questions if each.task in (given.task or MOST)), given.limit)
+def _asked(question: Question, given: argparse.Namespace) -> bool:
+    return not given.task or question.task in given.task
 
 
-def _index(home: Home, prepared: Prepared, questions: Sequence[Question], chosen: Sequence[System]) -> None:
+def _index(home: Home, prepared: Prepared, questions: Sequence[Question], projects: set[str]) -> None:
     for tree in sorted({question.tree for question in questions}):
-        for project in dict.fromkeys(system.project for system in chosen):
+        for project in sorted(projects):
             began = time.monotonic()
-            if home.index(prepared.trees[tree], prepared.stamp, project):
-                _say(f"indexed {prepared.package.name}, {tree}, in {time.monotonic() - began:.1f} s")
+            if home.index(prepared.trees[tree], prepared.stamp, project, INDEXED_WITH[project]):
+                _say(f"indexed {prepared.package.name}, {tree}, for {project}, in {time.monotonic() - began:.1f} s")
 
 
 def _answers(
     home: Home, system: System, prepared: Sequence[Prepared], questions: Sequence[Sequence[Question]]
 ) -> Iterator[Answered]:
     began = time.monotonic()
-    for each, asked in zip(prepared, questions, strict=True):
-        for question in asked:
-            yield system.answer(home, question, each.trees[question.tree])
+    for one, of_one in zip(prepared, questions, strict=True):
+        for question in of_one:
+            yield system.answer(home, one.trees[question.tree], question)
     _say(f"asked {system.name} {sum(map(len, questions)):,} questions in {time.monotonic() - began:.1f} s")
 
 

@@ -28,7 +28,7 @@ TALLEST_SIGNATURE: Final = 6
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A definition: rows (from 0) [start, end) with its comments; `row` is its first without them, `named` its name's."""
+    """A definition: rows (from 0) [start, end) with its comments, the first without them, and that of its name."""
 
     symbol: str
     kind: str

@@ -28,14 +28,17 @@ if TYPE_CHECKING:
 PENSTOCK: Final = (sys.executable, "-P", "-m", "ops.cli")
 ROOT: Final = Path(pipeline.__file__).parent
 INDEXING: Final = (
-    "chunking.py",
-    "grammars",
-    "tokenizing.py",
-    "languages.py",
-    "embedders",
-    "stages",
-    "tables",
-    "store/files.py",
+    *(
+        "chunking.py",
+        "packing.py",
+        "reading.py",
+        "wording.py",
+        "tokenizing.py",
+        "languages.py",
+        "grammars",
+        "embedders",
+    ),
+    *("stages", "tables", "store/files.py", "store/embeddings.py", "store/lexicon.py", "../migrations/versions"),
 )
 """What decides how a tree is indexed: when one of these changes, the index is made anew."""
 LEDGER: Final = "indexed.json"
@@ -50,7 +53,7 @@ class Home:
     engine: Engine
     embedder_for: Callable[[str, str], Embedder]
 
-    def index(self, tree: Path, said: str, project: str = "default", **variables: str) -> bool:
+    def index(self, tree: Path, said: str, project: str, variables: Mapping[str, str]) -> bool:
         """Have a tree indexed when it is not; `said` names its content. Return whether there was any to do."""
         ledger = self.folder / LEDGER
         known = json.loads(ledger.read_text()) if ledger.exists() else {}
@@ -63,16 +66,16 @@ class Home:
 
 
 @contextmanager
-def running(folder: Path, **variables: str) -> Iterator[Home]:
-    """Start a home, made anew when the product indexes otherwise than before; stop it at the end."""
+def running(folder: Path, given: Mapping[str, object], *, afresh: bool) -> Iterator[Home]:
+    """Start a home, with these settings, and stop it at the end; it is made anew when the product indexes otherwise."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o755)
     with (folder.parent / f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _renew(folder)
-        settings = Settings(penstock_home=folder, database_url=None, **variables)  # type: ignore[arg-type]
+        _renew(folder, afresh=afresh)
+        settings = Settings(penstock_home=folder, database_url=None, **given)  # type: ignore[arg-type]
         environment = {"PENSTOCK_HOME": str(folder), "DATABASE_URL": "", "PENSTOCK_LOG_LEVEL": "WARNING"}
-        environment |= {name.upper(): value for name, value in variables.items()}
+        environment |= {name.upper(): str(value) for name, value in given.items()}
         call(environment, "up")
         office = open_office(settings)
         try:
@@ -82,10 +85,10 @@ def running(folder: Path, **variables: str) -> Iterator[Home]:
             call(environment, "down")
 
 
-def _renew(folder: Path) -> None:
+def _renew(folder: Path, *, afresh: bool) -> None:
     mark = folder / "indexed-by"
     now = stamp(*(ROOT / each for each in INDEXING))
-    if not mark.exists() or mark.read_text() != now:
+    if afresh or not mark.exists() or mark.read_text() != now:
         shutil.rmtree(folder)
         folder.mkdir(mode=0o755)
         mark.write_text(now)

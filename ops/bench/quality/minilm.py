@@ -27,7 +27,8 @@ DIMENSION: Final = 384
 LAYERS: Final = 6
 HEADS: Final = 12
 LONGEST: Final = 256
-BATCH: Final = 32
+BATCH: Final = 8
+PARTS: Final = ("query", "key", "value")
 START, END, UNKNOWN = 101, 102, 100
 
 
@@ -99,45 +100,71 @@ def _forward(batch: Sequence[Sequence[int]]) -> Array:
     longest = max(map(len, batch))
     tokens = np.array([[*one, *[0] * (longest - len(one))] for one in batch])
     mask = np.array([[1.0] * len(one) + [0.0] * (longest - len(one)) for one in batch], np.float32)
+    hidden = None if mask.all() else (1 - mask)[:, None, None, :] * np.float32(-1e9)
     table = _weights()
     x = table["embeddings.word_embeddings.weight"][tokens]
-    x = (
-        x
-        + table["embeddings.position_embeddings.weight"][:longest]
-        + table["embeddings.token_type_embeddings.weight"][0]
-    )
-    x = _normal(x, "embeddings.LayerNorm")
+    x += table["embeddings.position_embeddings.weight"][:longest] + table["embeddings.token_type_embeddings.weight"][0]
+    x = _normal(x.reshape(-1, DIMENSION), "embeddings.LayerNorm")
     for layer in range(LAYERS):
-        x = _layer(x, (1 - mask)[:, None, None, :] * -1e9, f"encoder.layer.{layer}.")
-    pooled: Array = (x * mask[..., None]).sum(1) / mask.sum(1, keepdims=True)
+        x = _layer(x, tokens.shape, hidden, f"encoder.layer.{layer}.")
+    pooled: Array = np.einsum("nld,nl->nd", x.reshape(*tokens.shape, DIMENSION), mask)
     pooled /= np.linalg.norm(pooled, axis=1, keepdims=True)
     return pooled
 
 
-def _layer(x: Array, hidden: Array, prefix: str) -> Array:
-    shape = (len(x), x.shape[1], HEADS, DIMENSION // HEADS)
-    query, key, value = (
-        _linear(x, f"{prefix}attention.self.{name}").reshape(shape).transpose(0, 2, 1, 3)
-        for name in ("query", "key", "value")
-    )
-    scores = query @ key.transpose(0, 1, 3, 2) / np.float32(np.sqrt(shape[3])) + hidden
-    scores = np.exp(scores - scores.max(-1, keepdims=True))
-    attended = (scores / scores.sum(-1, keepdims=True) @ value).transpose(0, 2, 1, 3).reshape(x.shape)
-    x = _normal(x + _linear(attended, f"{prefix}attention.output.dense"), f"{prefix}attention.output.LayerNorm")
-    inner = _linear(x, f"{prefix}intermediate.dense")
-    inner = inner * (1 + np.tanh(0.7978845608 * (inner + 0.044715 * inner**3))) / 2
-    return _normal(x + _linear(inner, f"{prefix}output.dense"), f"{prefix}output.LayerNorm")
+def _layer(x: Array, shape: tuple[int, ...], hidden: Array | None, prefix: str) -> Array:
+    """Return what a layer makes of the tokens, shape (tokens of all texts, dimension); `x` is changed."""
+    weight, bias = _attention(prefix)
+    heads = (x @ weight + bias).reshape(*shape, 3, HEADS, DIMENSION // HEADS)
+    query, key, value = heads.transpose(2, 0, 3, 1, 4)
+    scores = query @ key.transpose(0, 1, 3, 2)
+    if hidden is not None:
+        scores += hidden
+    scores -= scores.max(-1, keepdims=True)
+    np.exp(scores, out=scores)
+    scores /= scores.sum(-1, keepdims=True)
+    attended = (scores @ value).transpose(0, 2, 1, 3).reshape(x.shape)
+    x += _linear(attended, f"{prefix}attention.output.dense")
+    x = _normal(x, f"{prefix}attention.output.LayerNorm")
+    x += _linear(_gelu(_linear(x, f"{prefix}intermediate.dense")), f"{prefix}output.dense")
+    return _normal(x, f"{prefix}output.LayerNorm")
+
+
+@cache
+def _attention(prefix: str) -> tuple[Array, Array]:
+    """Return the weights of query, key and value as one, those of the query divided by what their product is."""
+    scale = np.float32(np.sqrt(DIMENSION // HEADS))
+    parts = [(_weights()[f"{prefix}attention.self.{name}.{kind}"]) for kind in ("weight", "bias") for name in PARTS]
+    query, key, value, *biases = parts
+    weight = np.ascontiguousarray(np.concatenate([query / scale, key, value]).T)
+    return weight, np.concatenate([biases[0] / scale, *biases[1:]])
+
+
+def _gelu(x: Array) -> Array:
+    """Change x to x · Φ(x), by the tangent."""
+    inner = x * x
+    inner *= np.float32(0.044715 * 0.7978845608)
+    inner += np.float32(0.7978845608)
+    inner *= x
+    np.tanh(inner, out=inner)
+    inner += 1
+    inner *= np.float32(0.5)
+    x *= inner
+    return x
 
 
 def _linear(x: Array, name: str) -> Array:
     table = _weights()
-    result: Array = x @ table[f"{name}.weight"].T + table[f"{name}.bias"]
+    result: Array = x @ table[f"{name}.weight"].T
+    result += table[f"{name}.bias"]
     return result
 
 
 def _normal(x: Array, name: str) -> Array:
+    """Change x to be normal, and return it."""
     table = _weights()
-    centred = x - x.mean(-1, keepdims=True)
-    scaled = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-12)
-    result: Array = scaled * table[f"{name}.weight"] + table[f"{name}.bias"]
-    return result
+    x -= x.mean(-1, keepdims=True)
+    x /= np.sqrt(np.einsum("ij,ij->i", x, x) / DIMENSION + np.float32(1e-12))[:, None]
+    x *= table[f"{name}.weight"]
+    x += table[f"{name}.bias"]
+    return x

@@ -25,7 +25,10 @@ NOT_SOURCE: Final = (".dist-info/", ".data/", "__pycache__/", "site-packages/", 
 
 
 class Package(NamedTuple):
-    """A row of sources.csv: what is searched, and in which set; of a large package some `folders` only."""
+    """A row of sources.csv: what is searched, and in which set.
+
+    Of a large package some `folders` only; `.` is what lies at its top, and one after a `-` is left out.
+    """
 
     registry: str
     name: str
@@ -96,8 +99,16 @@ def _contents(place: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _wanted(package: Package, path: str) -> bool:
-    inside = not package.folders or any(PurePath(path).is_relative_to(folder) for folder in package.folders)
-    return inside and not any(part in f"{path}/" for part in NOT_SOURCE)
+    left_out = [folder.removeprefix("-") for folder in package.folders if folder.startswith("-")]
+    return (
+        (not package.folders or any(_lies_in(path, folder) for folder in package.folders))
+        and not any(_lies_in(path, folder) for folder in left_out)
+        and not any(part in f"/{path}" for part in NOT_SOURCE)
+    )
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    return "/" not in path if folder == "." else PurePath(path).is_relative_to(folder)
 
 
 def lay_out(files: Mapping[str, str], folder: Path) -> None:

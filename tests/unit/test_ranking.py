@@ -1,0 +1,95 @@
+"""The order of candidates: what speaks for a chunk and what against it, one signal at a time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+import pytest
+
+from pipeline.querying import parse, terms
+from pipeline.ranking import Candidate, Signals, bm25f, rank
+
+PLAIN: Final = Candidate(
+    id=1,
+    repository_id=1,
+    file_id=1,
+    ordinal=0,
+    start_line=1,
+    end_line=9,
+    symbol="deliver",
+    kind="function",
+    language="python",
+    path="src/mail.py",
+    content_hash=b"1",
+    length=750,
+    found={"letter": "D"},
+    defines=0,
+    placed=False,
+    similarity=0.5,
+)
+OTHER: Final = replace(PLAIN, id=2, path="zoo/other.py", content_hash=b"2")
+TERMS: Final = terms({"letter": 3, "send": 40}, 100)
+SENTENCE: Final = "send a letter to the post office"
+
+
+def order(*candidates: Candidate, query: str = SENTENCE, signals: Signals | None = None) -> list[int]:
+    """Return the ids of the candidates, best first."""
+    return [item.candidate.id for item in rank(candidates, parse(query), TERMS, signals or Signals(), 100)]
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "query", "signal"),
+    [
+        (replace(OTHER, similarity=0.6), PLAIN, SENTENCE, "vectors"),
+        (replace(OTHER, found={"letter": "DD", "send": "D"}), PLAIN, SENTENCE, "words"),
+        (replace(OTHER, found={"letter": "A"}), replace(PLAIN, found={"letter": "DDDDD"}), SENTENCE, "names"),
+        (replace(OTHER, defines=1), PLAIN, "deliver", "definition"),
+        (replace(OTHER, defines=1), PLAIN, "who calls send_letter", "mention"),
+        (replace(OTHER, defines=2), replace(PLAIN, defines=1), "Mailer.deliver", "definition"),
+        (OTHER, replace(PLAIN, symbol="_Deliver"), "deliver", "spelling"),
+        (replace(OTHER, placed=True), PLAIN, "zoo/other.py", "path"),
+        (OTHER, replace(PLAIN, path="tests/mail.py"), SENTENCE, "tests"),
+        (OTHER, replace(PLAIN, path="mail.spec.ts"), SENTENCE, "tests"),
+        (OTHER, replace(PLAIN, kind="variable"), SENTENCE, "data"),
+        (OTHER, replace(PLAIN, language="markdown"), SENTENCE, "prose"),
+    ],
+)
+def test_each_signal_decides_between_equals(better: Candidate, worse: Candidate, query: str, signal: str) -> None:
+    """With a signal the better one is first; without it the two are equal, and their place decides, or it turns."""
+    near = replace(PLAIN, id=3, similarity=0.1, found={"send": "D"}, path="zzz.py", content_hash=b"3")
+    off = replace(Signals(), **{signal: 0.0})
+    assert order(worse, better, near, query=query)[0] == better.id
+    if signal not in {"names", "words"}:
+        assert order(worse, better, near, query=query, signals=off)[0] == worse.id
+
+
+def test_a_query_about_tests_finds_tests() -> None:
+    """Who speaks of tests wants them."""
+    test = replace(PLAIN, path="tests/mail.py")
+    assert order(OTHER, test) == [2, 1]
+    assert order(OTHER, test, query="the test that sends a letter") == [1, 2]
+
+
+def test_a_copy_comes_behind_what_says_something_else() -> None:
+    """The same text in another place is no second answer."""
+    copy = replace(PLAIN, id=3, path="vendor/mail.py")
+    assert order(PLAIN, copy, replace(OTHER, similarity=0.45)) == [1, 2, 3]
+    assert order(PLAIN, copy, replace(OTHER, similarity=0.45), signals=Signals(copies=0)) == [1, 3, 2]
+
+
+def test_without_vectors_the_words_decide() -> None:
+    """A chunk that no vector was compared with is neither lost nor preferred."""
+    bare = replace(PLAIN, similarity=None)
+    assert order(bare, replace(bare, id=2, found={"letter": "AD"})) == [2, 1]
+    assert order() == []
+
+
+def test_bm25f_weighs_fields_and_damps_length_and_repetition() -> None:
+    """A name tells more than a comment, a rare word more than a common one, and a tenth occurrence next to nothing."""
+    worth = [bm25f(replace(PLAIN, found={"letter": fields}), TERMS) for fields in ("C", "D", "DD", "A")]
+    assert worth == sorted(worth)
+    assert bm25f(replace(PLAIN, length=3_000), TERMS) < bm25f(PLAIN, TERMS)
+    assert bm25f(replace(PLAIN, found={"send": "D"}), TERMS) < bm25f(PLAIN, TERMS)
+    often = [bm25f(replace(PLAIN, found={"letter": "D" * count}), TERMS) for count in (1, 2, 10, 11)]
+    assert often[1] - often[0] > 5 * (often[3] - often[2])
