@@ -33,28 +33,46 @@ class Span:
         return min(self.first, chunk.ordinal), max(self.last, chunk.ordinal)
 
 
-def spans(ranked: Iterable[Ranked]) -> list[Span]:
-    """Join neighbours of one definition among chunks that are given best first; return the spans in that order.
+def spans(rounds: Iterable[Iterable[Ranked]], enough: int) -> list[Span]:
+    """Join neighbours of one definition among chunks; return at least `enough` spans where so many are found.
+
+    Each round is a ranking, best first; a later one looks deeper. What it adds comes after, and changes nothing of what
+    was there: so a list that is cut into pages loses and repeats nothing, however deep somebody looks.
 
     Pieces of one definition join, also with one chunk between them, and a piece joins a whole definition that it holds.
-    Two definitions side by side stay two results: each is an answer of its own. No two spans share a chunk, so that a
-    list cut into pages loses and repeats nothing.
+    Two definitions side by side stay two results: each is an answer of its own.
     """
-    result: list[Span] = []
-    of_file: defaultdict[int, list[Span]] = defaultdict(list)
+    found: list[Span] = []
+    before: defaultdict[int, list[Span]] = defaultdict(list)
+    seen: set[tuple[int, int]] = set()
+    for ranked in rounds:
+        fresh = [item for item in ranked if (item.candidate.file_id, item.candidate.ordinal) not in seen]
+        if not fresh:
+            break
+        seen |= {(item.candidate.file_id, item.candidate.ordinal) for item in fresh}
+        found += _joined_in(fresh, before)
+        if len(found) >= enough:
+            break
+    return found
+
+
+def _joined_in(ranked: Iterable[Ranked], before: defaultdict[int, list[Span]]) -> list[Span]:
+    """Return the spans of chunks, the best first, and add them to those `before`, by file."""
+    found: list[Span] = []
+    fixed = {file_id: len(spans) for file_id, spans in before.items()}
     for item in ranked:
         chunk = item.candidate
-        near = of_file[chunk.file_id]
+        near = before[chunk.file_id]
         if any(span.first <= chunk.ordinal <= span.last for span in near):
             continue
-        home = next((span for span in near if _takes(span, chunk, near)), None)
+        home = next((span for span in near[fixed.get(chunk.file_id, 0) :] if _takes(span, chunk, near)), None)
         if home is not None:
             home.first, home.last = home.with_(chunk)
             home.found.append(item)
         else:
             near.append(Span(chunk.ordinal, chunk.ordinal, [item]))
-            result.append(near[-1])
-    return result
+            found.append(near[-1])
+    return found
 
 
 def _takes(span: Span, chunk: Candidate, others: Iterable[Span]) -> bool:

@@ -42,7 +42,7 @@ def found(*places: tuple[int, str], file_id: int = 1) -> list[Ranked]:
 
 def covered(chunks: list[Ranked]) -> list[tuple[int, int]]:
     """Return the first and last ordinals of the spans."""
-    return [(span.first, span.last) for span in spans(chunks)]
+    return [(span.first, span.last) for span in spans([chunks], 99)]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_neighbours_of_one_definition_are_one_result(chunks: list[Ranked], expec
 
 def test_chunks_of_two_files_are_never_neighbours() -> None:
     """The same ordinals and symbols in another file are another result."""
-    assert len(spans([*found((1, "f")), *found((2, "f"), file_id=2)])) == 2
+    assert len(spans([[*found((1, "f")), *found((2, "f"), file_id=2)]], 9)) == 2
 
 
 def test_a_module_joins_nothing() -> None:
@@ -86,18 +86,28 @@ CHUNKS = st.lists(
 )
 
 
-@given(CHUNKS, st.integers(1, 5))
-def test_pages_together_are_the_whole_list_and_no_chunk_is_in_it_twice(chunks: list[Ranked], size: int) -> None:
-    """Every chunk that was found is in one span exactly, spans are in order of their best, and pages cut them (R52)."""
-    whole = spans(chunks)
-    pages = [spans(chunks)[start : start + size] for start in range(0, len(whole), size)]
-    assert [span for page in pages for span in page] == whole
+@given(CHUNKS)
+def test_every_chunk_is_in_one_result_and_results_are_in_order_of_their_best(chunks: list[Ranked]) -> None:
+    """Nothing that was found is lost or shown twice, and joining never lifts a result over a better one (R52)."""
+    whole = spans([chunks], 99)
     places = [(span.best.candidate.file_id, at) for span in whole for at in range(span.first, span.last + 1)]
     assert len(places) == len(set(places))
     assert {(item.candidate.file_id, item.candidate.ordinal) for item in chunks} <= set(places)
     ranks = [chunks.index(span.best) for span in whole]
     assert ranks == sorted(ranks)
     assert all(span.last - span.first < MOST for span in whole)
+
+
+@given(CHUNKS, st.data(), st.integers(1, 4))
+def test_pages_together_are_the_whole_list_however_deep(chunks: list[Ranked], data: st.DataObject, size: int) -> None:
+    """A page that has to look deeper shows the results of those before it as they were, and no chunk again (R52)."""
+    depths = [*sorted(data.draw(st.lists(st.integers(0, len(chunks)), max_size=3))), len(chunks)]
+    rounds = [data.draw(st.permutations(chunks[:depth])) for depth in depths]
+    whole = spans(rounds, 99)
+    pages = [spans(rounds, start + size)[start : start + size] for start in range(0, len(whole), size)]
+    assert [span for page in pages for span in page] == whole
+    places = [(span.best.candidate.file_id, at) for span in whole for at in range(span.first, span.last + 1)]
+    assert len(places) == len(set(places))
 
 
 @given(st.lists(st.sampled_from(["", "def f():", "    x = 1", "    y = 2", "class A:", "# a note", "z" * 70])))
