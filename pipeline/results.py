@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pipeline.ranking import Candidate, Ranked
 
 
-def page(connection: Connection, rounds: Iterable[Iterable[Ranked]], limit: int, offset: int) -> tuple[SearchHit, ...]:
+def page(connection: Connection, rounds: Iterable[Sequence[Ranked]], limit: int, offset: int) -> tuple[SearchHit, ...]:
     """Return a page of the results that ranked chunks make.
 
     Each round ranks more chunks than the one before, best first; the next is asked for when they are too few. They must
