@@ -75,7 +75,8 @@ def signature(lines: list[Line]) -> Line:
 
 def _opening(head: Head) -> Line | None:
     """Return the first line of code in a chunk that names its definition; a section is named by its heading."""
-    named = (line for line in lines_of(head.content, head.start_line) if _naming(head.path).search(line.text))
+    name = _naming(head.path)
+    named = (line for line in lines_of(head.content, head.start_line) if name.search(line.text))
     return next((line for line in named if line.is_code or head.kind == "section"), None)
 
 
