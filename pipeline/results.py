@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from pipeline.ranking import Candidate, Ranked
 
 
-def page(connection: Connection, ranked: Iterable[Ranked], limit: int, offset: int) -> tuple[SearchHit, ...]:
+def page(connection: Connection, rounds: Iterable[Sequence[Ranked]], limit: int, offset: int) -> tuple[SearchHit, ...]:
     """Return a page of the results that ranked chunks make.
 
-    The chunks are given best first, and should not depend on the page: neighbours are joined before it is cut, so that
-    pages neither repeat nor lose a line. What they hold is read for this page alone, on a snapshot of the index.
+    Each round ranks more chunks than the one before, best first; the next is asked for when they are too few. They must
+    not depend on the page: neighbours are joined before it is cut, so that pages neither repeat nor lose a line. What
+    the results hold is read for this page alone, on a snapshot of the index.
     """
-    wanted = spans(ranked)[offset : offset + limit]
+    wanted = spans(rounds, offset + limit)[offset : offset + limit]
     if not wanted:
         return ()
     places = [(span.best.candidate.file_id, span.first, span.last) for span in wanted]
@@ -39,11 +40,12 @@ def page(connection: Connection, ranked: Iterable[Ranked], limit: int, offset: i
 
 
 def _heads(connection: Connection, firsts: Sequence[Row[Any]]) -> dict[tuple[int, int], list[Head]]:
-    """Return the chunks that open the definitions around others, by file and ordinal of those."""
+    """Return the first chunks of the definitions around others, by file and ordinal of those."""
     wanted = [(row.file_id, row.ordinal, path) for row in firsts if row.ordinal for path in around(row.symbol)]
     found: dict[tuple[int, int], list[Head]] = {}
     for row in contents.heads(connection, wanted) if wanted else ():
-        found.setdefault((row.file_id, row.before), []).append(Head(row.path, row.start_line, row.content))
+        head = Head(row.path, row.symbol, row.kind, row.start_line, row.content)
+        found.setdefault((row.file_id, row.before), []).append(head)
     return found
 
 

@@ -48,6 +48,8 @@ class Wording:
     depth: int
 
 
+WEIGHED: Final = 6
+"""How many terms, the rarest, decide which chunks become candidates; all of them decide how these are ranked."""
 # ts_rank takes the weights of code, comments, what a chunk lies in, and its names; 1 damps long chunks.
 WORTH: Final = """:weight_{at} * ts_rank('{{0.2, 0.3, 0.4, 1.0}}', c.lexemes, CAST(:term_{at} AS tsquery), 1)"""
 FIND: Final = """
@@ -80,8 +82,9 @@ def find(connection: Connection, wording: Wording, wanted: ChunkFilter, near: Se
 def finding(wording: Wording, wanted: ChunkFilter, near: Sequence[int]) -> tuple[TextClause, dict[str, object]]:
     """Return the statement that finds candidates, and its values."""
     filters, values = conditions(wanted)
-    worth = " + ".join(WORTH.format(at=at) for at in range(len(wording.terms))) or "0.0"
-    for at, term in enumerate(wording.terms):
+    telling = wording.terms[:WEIGHED]
+    worth = " + ".join(WORTH.format(at=at) for at in range(len(telling))) or "0.0"
+    for at, term in enumerate(telling):
         values |= {f"weight_{at}": term.weight, f"term_{at}": quoted(term.lexeme)}
     values |= {
         "matching": wording.matching,

@@ -18,7 +18,7 @@ from ops.bench.quality.home import running
 from ops.bench.quality.metrics import rows
 from ops.bench.quality.preparing import prepare
 from ops.bench.quality.reporting import as_json, misses, tables
-from ops.bench.quality.sources import packages
+from ops.bench.quality.sources import TABLE, packages
 from ops.bench.quality.systems import INDEXED_WITH, MINILM, chosen, systems
 from ops.bench.quality.tasks import MOST, few
 
@@ -41,6 +41,7 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m ops.bench.quality", description=__doc__)
     parser.add_argument("folder", type=Path, help="where archives, trees, questions and the index are kept")
     parser.add_argument("--set", choices=("develop", "held-out"), default="develop", help="which sources")
+    parser.add_argument("--sources", type=Path, default=TABLE, metavar="TABLE", help="a table of other packages")
     parser.add_argument("--source", action="append", help="only these, by their names")
     parser.add_argument("--language", action="append", help="only sources in these languages")
     parser.add_argument("--history", type=Path, metavar="PATH", help="a git repository whose commits are asked about")
@@ -95,13 +96,13 @@ def wanted(given: argparse.Namespace) -> list[Package]:
         return []
     found = [
         package
-        for package in packages()
+        for package in packages(given.sources)
         if (package.name in given.source if given.source else package.set == given.set)
         and (not given.language or package.language in given.language)
         and (package.small or not given.compare or given.source)
     ]
     if not found:
-        raise SystemExit("no such source; ops/bench/quality/sources.csv lists them")
+        raise SystemExit(f"no such source; {given.sources} lists them")
     return found
 
 

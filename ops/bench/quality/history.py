@@ -21,7 +21,7 @@ COMMIT: Final = "\x01"
 
 
 def prepare_history(folder: Path, repository: Path, later: int = LATER) -> Prepared:
-    """Return a repository as a source: its tree before the last commits (half of all at most), and their subjects."""
+    """Return a repository as a source: its tree before the last commits (the younger half at most), their subjects."""
     commits = _git(repository, "rev-list", "--first-parent", "HEAD").split()
     base = commits[min(later, len(commits) // 2)]
     name = f"history-{repository.resolve().name}"

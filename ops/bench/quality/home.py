@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ import pipeline
 from ops.bench.quality.sources import stamp
 from ops.office import embedder_for, open_office
 from ops.settings import Settings
+from pipeline.store.vectors import TuningRules
+from pipeline.tuning import is_due
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -41,6 +44,7 @@ INDEXING: Final = (
     *("stages", "tables", "store/files.py", "store/embeddings.py", "store/lexicon.py", "../migrations/versions"),
 )
 """What decides how a tree is indexed: when one of these changes, the index is made anew."""
+ROUND: Final = 0.2
 LEDGER: Final = "indexed.json"
 
 
@@ -61,6 +65,8 @@ class Home:
         if known.get(key) == said:
             return False
         call({**self.variables, **variables}, "index", str(tree), "--project", project, "--json")
+        while is_due(self.engine, TuningRules()):  # statistics, and an index of its vectors where it is large
+            time.sleep(ROUND)
         ledger.write_text(json.dumps(known | {key: said}))
         return True
 
@@ -72,10 +78,10 @@ def running(folder: Path, given: Mapping[str, object], *, afresh: bool) -> Itera
     folder.chmod(0o755)
     with (folder.parent / f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _renew(folder, afresh=afresh)
         settings = Settings(penstock_home=folder, database_url=None, **given)  # type: ignore[arg-type]
         environment = {"PENSTOCK_HOME": str(folder), "DATABASE_URL": "", "PENSTOCK_LOG_LEVEL": "WARNING"}
         environment |= {name.upper(): str(value) for name, value in given.items()}
+        _renew(folder, environment, afresh=afresh)
         call(environment, "up")
         office = open_office(settings)
         try:
@@ -85,10 +91,11 @@ def running(folder: Path, given: Mapping[str, object], *, afresh: bool) -> Itera
             call(environment, "down")
 
 
-def _renew(folder: Path, *, afresh: bool) -> None:
+def _renew(folder: Path, environment: Mapping[str, str], *, afresh: bool) -> None:
     mark = folder / "indexed-by"
     now = stamp(*(ROOT / each for each in INDEXING))
     if afresh or not mark.exists() or mark.read_text() != now:
+        call(environment, "down")  # a run that was killed left it up
         shutil.rmtree(folder)
         folder.mkdir(mode=0o755)
         mark.write_text(now)

@@ -30,6 +30,8 @@ FILLED: Final = re.compile(
     r"|%[-+ #0]*(?:\d+|\*)?(?:\.(?:\d+|\*))?(?:hh?|ll?|z|j)?(?P<e>[diouxXeEfFgGcrspqvTw])"
     r"|%(?P<f>%)"
 )
+SPLIT: Final = re.compile(r"(?<!%)%$")
+"""As C writes it: `"%" PRIu64`."""
 ESCAPE: Final = re.compile(r"\\(.)|\s+")
 NUMBERS: Final = frozenset("diouxXeEfFgGc")
 QUOTED: Final = frozenset("rq")
@@ -51,7 +53,7 @@ def _message(text: str, start: int, language: str) -> tuple[str, int, int] | Non
     for token in TOKEN.finditer(text, start, start + LONGEST_CALL):
         if (literal := next((token[name] for name in "abcde" if token[name] is not None), None)) is not None:
             first = token.start() if first is None else first
-            parts.append(literal)
+            parts += ["d", literal] if SPLIT.search("".join(parts)) else [literal]
             at = token.end()
         elif token["open"]:
             depth += 1

@@ -115,13 +115,13 @@ def symbols(survey: Survey) -> Iterator[Question]:
     bare_names: dict[str, list[Place]] = defaultdict(list)
     held_names: dict[str, list[Place]] = defaultdict(list)
     for path, found in survey.found.items():
-        joint = JOINTS.get(survey.languages[path], ".")
+        language = survey.languages[path]
         for each in filter(_is_asked_for, found):
             place = Place(path, each.row + 1, each.named + 1)
             bare_names[each.name].append(place)
             holder, _, name = each.symbol.rpartition(".")
-            if holder.rpartition(".")[2] not in {"", name}:
-                held_names[joint.join(each.symbol.split(".")[-2:])].append(place)
+            if language != "c" and holder.rpartition(".")[2] not in {"", name}:
+                held_names[JOINTS.get(language, ".").join(each.symbol.split(".")[-2:])].append(place)
     users = Counter(word for text in survey.tree.files.values() for word in set(WORD.findall(text)))
     used = {name for name in bare_names if users[name] >= USED_ELSEWHERE}
     quota = MOST["symbol"] // 3
