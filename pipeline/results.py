@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.enclosing import Head, around, context
 from pipeline.merging import joined, spans
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
     from pipeline.merging import Span
-    from pipeline.ranking import Candidate, Ranked
+    from pipeline.ranking import Ranked
+
+
+MOSTLY: Final = 0.5
+"""A chunk with more of what the query's words tell was found by its words, too."""
 
 
 def page(connection: Connection, rounds: Iterable[Sequence[Ranked]], limit: int, offset: int) -> tuple[SearchHit, ...]:
@@ -66,11 +70,12 @@ def _hit(span: Span, chunks: Sequence[Row[Any]], heads: Iterable[Head]) -> Searc
         revision=first.revision,
         best_line=best.start_line,
         context=context(content, first.start_line, heads),
-        matched=_matched(best),
+        matched=_matched(span.best),
     )
 
 
-def _matched(found: Candidate) -> tuple[str, ...]:
-    """Return what a chunk was found by: as a definition of a name, by path, by words, or else by meaning alone."""
-    signals = {"definition": found.defines > 0, "path": found.placed, "words": bool(found.found)}
+def _matched(best: Ranked) -> tuple[str, ...]:
+    """Return what a chunk was found by: as a definition, by its path, by most of the words, or else by meaning."""
+    found = best.candidate
+    signals = {"definition": found.defines > 0, "path": found.placed, "words": best.covered > MOSTLY}
     return tuple(name for name, holds in signals.items() if holds) or ("meaning",)
