@@ -47,7 +47,7 @@ FAMILIES: Final = {
 }
 MOST_OF_A_PACKAGE: Final = 1_500
 LEAST_OF_A_PACKAGE: Final = 40
-SAMPLE: Final = 200
+SAMPLE: Final = 100
 RESAMPLED: Final = 1_000
 
 
@@ -81,7 +81,7 @@ def main() -> None:
     if arguments.minilm:
         _say("\n| language | sample | MRR@10 | MiniLM |\n|---|---|---|---|")
         for family, pairs in families.items():
-            some = sample(pairs)
+            some = sample(pairs, family)
             theirs = judged(lambda given: _minilm(arguments.folder / "minilm", given), some)
             _say(f"| {family} | {len(some)} | {judged(ours, some)} | {theirs} |")
 
@@ -117,10 +117,10 @@ def remarked(pair: Pair) -> Pair:
     return replace(pair, passage=Passage(pair.passage.symbol, content))
 
 
-def sample(pairs: Sequence[Pair]) -> list[Pair]:
-    """Return some pairs, as many of each package; the same ones each time."""
+def sample(pairs: Sequence[Pair], family: str) -> list[Pair]:
+    """Return some pairs of a language, as many of each package and all in one pool; the same ones each time."""
     packages = Counter(pair.source for pair in pairs)
-    return chosen(pairs, max(1, SAMPLE // len(packages)))
+    return [replace(pair, source=family) for pair in chosen(pairs, max(1, SAMPLE // len(packages)))]
 
 
 def judged(embed: Embed, pairs: Sequence[Pair]) -> Score:
