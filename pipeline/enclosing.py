@@ -12,6 +12,7 @@ MOST: Final = 3
 """How many definitions are looked for around a result, the innermost first."""
 LINE_LENGTH: Final = 160
 
+_WRAPPER = re.compile(r"\s*(?:pub |inline )?(?:namespace|package|module|mod)\b")
 _NOT_CODE = re.compile(r"\s*(?:$|#|//|/\*|\*|--|;|@|\"\"\"|'''|<!--)")
 
 
@@ -33,9 +34,11 @@ class Line(NamedTuple):
 
 
 class Head(NamedTuple):
-    """The chunk that opens a definition: the definition's dotted path, the chunk's first line and its text."""
+    """One of the first chunks of a definition, whose dotted path is `path`, with the chunk's own symbol and kind."""
 
     path: str
+    symbol: str
+    kind: str
     start_line: int
     content: str
 
@@ -43,7 +46,7 @@ class Head(NamedTuple):
 def around(symbol: str) -> list[str]:
     """Return the dotted paths of the definitions that a symbol names or lies in, the innermost first."""
     names = symbol.split(".") if symbol else []
-    return [".".join(names[:end]) for end in range(len(names), 0, -1)][:MOST]
+    return [".".join(names[:end]) for end in range(len(names), 0, -1) if names[end - 1].strip()][:MOST]
 
 
 def context(content: str, start_line: int, heads: Iterable[Head]) -> tuple[str, ...]:
@@ -52,8 +55,12 @@ def context(content: str, start_line: int, heads: Iterable[Head]) -> tuple[str, 
     A definition that the result begins with needs none.
     """
     own = signature(lines_of(content, start_line))
-    found = {line.number: line for head in heads if (line := _opening(head, own)) and line.number < start_line}
-    return tuple(f"{number}: {_short(found[number].text)}" for number in sorted(found))
+    opened: dict[str, tuple[Head, Line]] = {}
+    for head in heads:
+        if head.path not in opened and (line := _opening(head)) is not None:
+            opened[head.path] = head, line
+    held = {line.number: line.text for head, line in opened.values() if _holds(head, line, own)}
+    return tuple(f"{number}: {_short(held[number])}" for number in sorted(held) if number < start_line)
 
 
 def lines_of(content: str, start_line: int) -> list[Line]:
@@ -66,14 +73,22 @@ def signature(lines: list[Line]) -> Line:
     return next((line for line in lines if line.is_code), lines[0])
 
 
-def _opening(head: Head, own: Line) -> Line | None:
-    """Return the line that names a definition; None when the result's own first line does, as an overload's."""
-    name = re.compile(rf"(?<!\w){re.escape(head.path.rpartition('.')[2])}(?!\w)")
-    named = [line for line in lines_of(head.content, head.start_line) if name.search(line.text)]
-    if not named:
-        return None
-    line = signature(named)
-    return None if name.search(own.text) and own.indent <= line.indent else line
+def _opening(head: Head) -> Line | None:
+    """Return the first line of code in a chunk that names its definition; a section is named by its heading."""
+    name = _naming(head.path)
+    named = (line for line in lines_of(head.content, head.start_line) if name.search(line.text))
+    return next((line for line in named if line.is_code or head.kind == "section"), None)
+
+
+def _holds(head: Head, line: Line, own: Line) -> bool:
+    """Tell the line of a definition around another from that of a namespace, of what is inside, and of an overload."""
+    inside = head.symbol != head.path and _naming(head.symbol).search(line.text)
+    overload = own.indent <= line.indent and _naming(head.path).search(own.text)
+    return not (inside or overload or _WRAPPER.match(line.text))
+
+
+def _naming(path: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\w){re.escape(path.rpartition('.')[2])}(?!\w)")
 
 
 def _short(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -79,10 +79,14 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """A candidate and its score; scores of different queries do not compare."""
+    """A candidate and its score; scores of different queries do not compare.
+
+    `covered` is the share of the query's words that it has, by what they tell.
+    """
 
     candidate: Candidate
     score: float
+    covered: float = 0.0
 
 
 def rank(
@@ -98,6 +102,7 @@ def rank(
         Ranked(
             found,
             signals.vectors * nearness + signals.words * value + _bonus(found, query, terms, signals),
+            share(found, terms),
         )
         for found, nearness, value in zip(candidates, similar, worth, strict=True)
     ]
@@ -115,13 +120,18 @@ def bm25f(candidate: Candidate, terms: Sequence[Term]) -> float:
     return worth
 
 
+def share(candidate: Candidate, terms: Sequence[Term], fields: str = "ABCD") -> float:
+    """Return how much of what the terms tell a chunk has in one of these fields, from 0 to 1."""
+    found, total = candidate.found or {}, sum(term.weight for term in terms)
+    held = sum(term.weight for term in terms if not set(fields).isdisjoint(found.get(term.lexeme, "")))
+    return held / total if total else 0.0
+
+
 def _bonus(candidate: Candidate, query: Query, terms: Sequence[Term], signals: Signals) -> float:
     """Return what speaks for a candidate and against it beside the two rankings."""
-    found, total = candidate.found or {}, sum(term.weight for term in terms)
-    named = sum(term.weight for term in terms if "A" in found.get(term.lexeme, ""))
     is_test = _TEST.search(candidate.path) and not _SPEAKS_OF_TESTS.search(query.text)
     return (
-        signals.names * (named / total if total else 0.0)
+        signals.names * share(candidate, terms, "A")
         + (signals.definition if query.exact else signals.mention) * candidate.defines
         + signals.spelling * (query.exact and _own_name(candidate.symbol) == _own_name(query.text))
         + signals.path * candidate.placed
@@ -157,6 +167,6 @@ def _copies_behind(ranked: list[Ranked], penalty: float) -> list[Ranked]:
     for item in ranked:
         copied = item.candidate.content_hash in seen
         seen.add(item.candidate.content_hash)
-        judged.append(Ranked(item.candidate, item.score - penalty) if copied else item)
+        judged.append(replace(item, score=item.score - penalty) if copied else item)
     judged.sort(key=_order)
     return judged

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.enclosing import Head, around, context
 from pipeline.merging import joined, spans
@@ -16,16 +16,21 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
     from pipeline.merging import Span
-    from pipeline.ranking import Candidate, Ranked
+    from pipeline.ranking import Ranked
 
 
-def page(connection: Connection, ranked: Iterable[Ranked], limit: int, offset: int) -> tuple[SearchHit, ...]:
+MOSTLY: Final = 0.5
+"""A chunk with more of what the query's words tell was found by its words, too."""
+
+
+def page(connection: Connection, rounds: Iterable[Sequence[Ranked]], limit: int, offset: int) -> tuple[SearchHit, ...]:
     """Return a page of the results that ranked chunks make.
 
-    The chunks are given best first, and should not depend on the page: neighbours are joined before it is cut, so that
-    pages neither repeat nor lose a line. What they hold is read for this page alone, on a snapshot of the index.
+    Each round ranks more chunks than the one before, best first; the next is asked for when they are too few. They must
+    not depend on the page: neighbours are joined before it is cut, so that pages neither repeat nor lose a line. What
+    the results hold is read for this page alone, on a snapshot of the index.
     """
-    wanted = spans(ranked)[offset : offset + limit]
+    wanted = spans(rounds, offset + limit)[offset : offset + limit]
     if not wanted:
         return ()
     places = [(span.best.candidate.file_id, span.first, span.last) for span in wanted]
@@ -39,11 +44,12 @@ def page(connection: Connection, ranked: Iterable[Ranked], limit: int, offset: i
 
 
 def _heads(connection: Connection, firsts: Sequence[Row[Any]]) -> dict[tuple[int, int], list[Head]]:
-    """Return the chunks that open the definitions around others, by file and ordinal of those."""
+    """Return the first chunks of the definitions around others, by file and ordinal of those."""
     wanted = [(row.file_id, row.ordinal, path) for row in firsts if row.ordinal for path in around(row.symbol)]
     found: dict[tuple[int, int], list[Head]] = {}
     for row in contents.heads(connection, wanted) if wanted else ():
-        found.setdefault((row.file_id, row.before), []).append(Head(row.path, row.start_line, row.content))
+        head = Head(row.path, row.symbol, row.kind, row.start_line, row.content)
+        found.setdefault((row.file_id, row.before), []).append(head)
     return found
 
 
@@ -64,11 +70,12 @@ def _hit(span: Span, chunks: Sequence[Row[Any]], heads: Iterable[Head]) -> Searc
         revision=first.revision,
         best_line=best.start_line,
         context=context(content, first.start_line, heads),
-        matched=_matched(best),
+        matched=_matched(span.best),
     )
 
 
-def _matched(found: Candidate) -> tuple[str, ...]:
-    """Return what a chunk was found by: as a definition of a name, by path, by words, or else by meaning alone."""
-    signals = {"definition": found.defines > 0, "path": found.placed, "words": bool(found.found)}
+def _matched(best: Ranked) -> tuple[str, ...]:
+    """Return what a chunk was found by: as a definition, by its path, by most of the words, or else by meaning."""
+    found = best.candidate
+    signals = {"definition": found.defines > 0, "path": found.placed, "words": best.covered > MOSTLY}
     return tuple(name for name, holds in signals.items() if holds) or ("meaning",)

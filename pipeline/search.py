@@ -10,7 +10,6 @@ from sqlalchemy.exc import DataError
 
 from pipeline import checking, fitting, results, sources
 from pipeline.errors import EmbedderError, InvalidQuery, RepositoryNotFound
-from pipeline.merging import MOST
 from pipeline.querying import glob_pattern, matching, parse, terms
 from pipeline.ranking import Candidate, Ranked, Signals, rank
 from pipeline.records import SearchResults
@@ -35,7 +34,8 @@ MAX_LIMIT: Final = 50
 LEAST_TOKENS: Final = 200
 MOST_TOKENS: Final = 100_000
 DEPTH: Final = 100
-"""How many chunks each ranking puts forward, for a page that ends with the result of at most so many chunks."""
+DEPTHS: Final = tuple(DEPTH << doubled for doubled in range(10))
+"""How many chunks each ranking puts forward; more for a page that the ones before do not fill."""
 BUDGET: Final = 1_000
 """About how many chunks are looked at for their words."""
 DEFAULT: Final = Signals()
@@ -72,8 +72,8 @@ def search(
         scope = _scope(connection, request)
     vectors, note = _vectors(embedder_for, scope, query)
     with reading(engine, snapshot=True) as connection, _matchable():
-        ranked = _ranked(connection, request, signals, scope, vectors)
-        page = results.page(connection, ranked, request.limit, request.offset)
+        rounds = (_ranked(connection, request, signals, scope, vectors, depth) for depth in DEPTHS)
+        page = results.page(connection, rounds, request.limit, request.offset)
     state, coverage = _coverage(scope)
     answer = SearchResults(
         query=query,
@@ -147,12 +147,12 @@ def _ranked(
     signals: Signals,
     scope: Sequence[Row[Any]],
     vectors: dict[int, NDArray[np.float32]],
+    depth: int,
 ) -> list[Ranked]:
-    """Return what vectors, words and paths find, best first."""
+    """Return what vectors, words and paths find, `depth` chunks each, best first."""
     pattern = None if request.path_glob is None else glob_pattern(request.path_glob)
     repositories = {row.id: row for row in scope}
     wanted = ChunkFilter(tuple(repositories), request.languages, request.kinds, pattern)
-    depth = DEPTH * -(-MOST * (request.offset + request.limit) // DEPTH)
     query = parse(request.query)
     similar = {
         row.id: 1 - row.distance

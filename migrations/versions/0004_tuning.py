@@ -27,6 +27,10 @@ COMMENT ON COLUMN penstock.repositories.changes IS 'Chunks that were ever writte
 
 COMMENT ON COLUMN penstock.repositories.tuned_changes IS 'The changes that its statistics hold';
 
+DROP INDEX penstock.ix_chunks_repository;
+
+CREATE INDEX ix_chunks_repository ON penstock.chunks (repository_id, kind);
+
 UPDATE penstock.repositories r SET files = f.files, chunks = f.chunks, changes = f.chunks
 FROM (
     SELECT repository_id, count(*) FILTER (WHERE skip_reason IS NULL) AS files, sum(chunk_count) AS chunks
@@ -47,13 +51,17 @@ BEGIN
     END LOOP;
 END $$;
 
+DROP INDEX penstock.ix_chunks_repository;
+
+CREATE INDEX ix_chunks_repository ON penstock.chunks (repository_id);
+
 ALTER TABLE penstock.repositories
     DROP COLUMN files, DROP COLUMN chunks, DROP COLUMN changes, DROP COLUMN tuned_changes;
 """
 
 
 def upgrade() -> None:
-    """Add the columns, and count what is there; the workers build the indexes later."""
+    """Add the columns and count what is there; the workers build the indexes of vectors later."""
     op.execute(UPGRADE)
 
 

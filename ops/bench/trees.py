@@ -23,33 +23,43 @@ CHANGED: Final = 0.4
 FOLDER_FILES: Final = 200
 
 
-def grow(sources: Sequence[Path], target: Path, chunks: int) -> None:
+def grow(sources: Sequence[Path], target: Path, chunks: int, *, first: int = 0) -> None:
     """Write source files for about so many chunks below `target`: real ones, then copies of them in other words.
 
     A copy keeps the form of its file, and takes two fifths of its vocabulary from another one. So its vectors lie apart
-    from the original's, in the region of real code: neither duplicates nor noise. The same folders make the same tree.
+    from the original's, in the region of real code: neither duplicates nor noise. The same folders make the same
+    tree; `first` is how many chunks others got before, whose files are not used again.
     """
-    found = sorted(path for source in sources for path in source.rglob("*") if _fits(path))
-    real = list({path.read_bytes(): path for path in found}.values())
+    real = real_files(sources)
     if not real:
         message = f"no source files below {', '.join(map(str, sources))}: name a folder with code"
         raise SystemExit(message)
     with ProcessPoolExecutor(2) as pool:
-        list(pool.map(partial(_write, real, target), _plan(real, chunks * CHARACTERS), chunksize=64))
+        list(
+            pool.map(partial(_write, real, target), _plan(real, first * CHARACTERS, chunks * CHARACTERS), chunksize=64)
+        )
+
+
+def real_files(sources: Sequence[Path]) -> list[Path]:
+    """Return the source files below some folders, without copies."""
+    found = sorted(path for source in sources for path in source.rglob("*") if _fits(path))
+    return list({path.read_bytes(): path for path in reversed(found)}.values())
 
 
 def _fits(path: Path) -> bool:
     return path.suffix in SUFFIXES and path.is_file() and path.stat().st_size in SIZES
 
 
-def _plan(real: Sequence[Path], characters: int) -> Iterator[int]:
-    """Yield the numbers of the files to write, until there are so many characters."""
+def _plan(real: Sequence[Path], first: int, characters: int) -> Iterator[int]:
+    """Yield the numbers of the files to write: after those of the `first` characters, until there are so many."""
     sizes = [path.stat().st_size for path in real]
+    written = 0
     for number in count():
-        if characters <= 0:
+        if written >= first + characters:
             return
-        characters -= sizes[number % len(real)]
-        yield number
+        if written >= first:
+            yield number
+        written += sizes[number % len(real)]
 
 
 def _write(real: Sequence[Path], target: Path, number: int) -> None:

@@ -11,10 +11,11 @@ from ops.office import embedder_for, model_of
 from pipeline import jobs
 from pipeline.errors import EmbedderError
 from pipeline.states import ACTIVE, JobStatus, Stage
-from pipeline.store import counts, health
+from pipeline.store import counts, health, vectors
 from pipeline.store.engine import reading
 from pipeline.store.jobs import JobFilter
 from pipeline.store.messages import MAX_DELIVERIES
+from pipeline.store.vectors import TuningRules
 from pipeline.store.workers import STALE_SECONDS
 
 if TYPE_CHECKING:
@@ -116,6 +117,17 @@ def _dimension(found: Database, space: health.Space) -> int:
         return space.dimension
 
 
+def check_indexes(found: Database) -> Finding:
+    """Look for indexes of vectors that are still to be built; until then all vectors are read."""
+    with reading(found.engine) as connection:
+        chunks = [step.chunks for step in vectors.due(connection, TuningRules()) if step.step == "build"]
+        busy = vectors.under_way(connection)
+    if not chunks:
+        return ok("indexes", "of vectors: all that pay are built")
+    text = f"{len(chunks)} of vectors to be built, of {sum(chunks):,} chunks"
+    return ok("indexes", f"{text}; {'under way' if busy else 'a worker does it within seconds'}")
+
+
 def check_notifications(found: Database) -> Finding:
     """Look for notifications that cannot be delivered."""
     with reading(found.engine) as connection:
@@ -131,5 +143,6 @@ CHECKS: Final[tuple[Callable[[Database], Finding], ...]] = (
     check_queue,
     check_jobs,
     check_model,
+    check_indexes,
     check_notifications,
 )

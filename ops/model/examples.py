@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -39,6 +40,7 @@ class Example:
     fields: NDArray[np.int8]
 
 
+@cache
 def words_of(pair: Pair) -> tuple[list[str], Fields | tuple[list[str], ...]]:
     """Return the words of the query and of each field; a query does not begin with the name, as Go's comments do."""
     name, *rest = (subwords(text)[:LONGEST_FIELD] for text in fields_of(pair.passage))

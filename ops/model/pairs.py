@@ -8,9 +8,11 @@ from __future__ import annotations
 import hashlib
 import random
 import re
+import subprocess
 import tarfile
 import zipfile
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
@@ -24,24 +26,32 @@ if TYPE_CHECKING:
 
     from pipeline.records import Chunk
 
-LANGUAGES: Final = frozenset("c cpp go java javascript php python ruby rust tsx typescript".split())
-KINDS: Final = frozenset({"function", "method", "class", "struct", "interface"})
+LANGUAGES: Final = frozenset(
+    "c cpp csharp go java javascript kotlin markdown php python ruby rust tsx typescript".split()
+)
+KINDS: Final = frozenset({"function", "method", "class", "struct", "interface", "enum", "type", "variable", "block"})
 LARGEST_FILE: Final = 150_000
 LONGEST_LINES: Final = 160
 LEAST_WORDS: Final = 4
 MOST_WORDS: Final = 60
 LONGEST_QUERY: Final = 300
+LONGEST_REMARKS: Final = 600
+LEAST_OF_A_HEADING: Final = 3
+SHORTEST_SECTION: Final = 80
 
 PASSED_OVER: Final = re.compile(
     r"(^|/)(tests?|testing|__tests__|specs?|examples?|docs?|vendor|third_party|thirdparty|node_modules|min|umd|locales?"
     r"|migrations|_vendor|debian|benchmarks?|fixtures|testdata)(/|$)"
     r"|\.min\.|_pb2|\.pb\.go|zz_generated|\.d\.ts$|bundle|_test\.go$|test_[^/]*\.py$|\.(spec|test)\."
 )
+_DOCUMENTS = re.compile(r"(^|(?<=/))docs?/")
+_HISTORY = re.compile(r"(change|history|news|release)[^/]*$", re.IGNORECASE)
 _DEFINED = re.compile(r"\s*(?:async\s+)?(?:def|class)\b")
 _LITERAL = re.compile(r"'[^']*'|\"[^\"]*\"|#.*")
 _DOCSTRING = re.compile(
     r"\s*[rRuUbB]{0,2}(?:\"\"\"(.*?)\"\"\"|'''(.*?)'''|\"([^\"\n]{12,})\")[ \t]*(?:\n|$)", re.DOTALL
 )
+_COMMENT = re.compile(r"/\*|//|#(?:[\s#]|$)")
 _MARKER = re.compile(r"^(?:/\*+!?|///?!?<?|#+|\*+/|\*(?!/))\s?|\s*\*+/$")
 _MARKUP = re.compile(r"<[^>]{1,60}>|\{@\w+\s+|\}|:\w+:`~?|`")
 _END_OF_SUMMARY = re.compile(
@@ -50,21 +60,25 @@ _END_OF_SUMMARY = re.compile(
 _TAG = re.compile(r"^\s*(?:@(?:brief|description|desc|summary)|\\brief)\s*")
 _SENTENCE = re.compile(r"(.{15,}?[.!?])(?:\s|$)")
 _NO_DESCRIPTION = re.compile(
-    r"copyright|licen[sc]e|todo|fixme|deprecated|eslint|@internal|generated|nolint|spdx|istanbul|see above|@override"
-    r"|inheritdoc|[;{}]\s*$|=>|==|\breturn\b.*;",
+    r"https?:|copyright|licen[sc]e|todo|fixme|deprecated|eslint|@internal|generated|nolint|spdx|istanbul|see above"
+    r"|@override|frozen_string|coding:|inheritdoc|[;{}]\s*$|=>|==|\breturn\b.*;",
     re.IGNORECASE,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """What somebody wrote about a definition, and the definition without it; `source` is the archive's name."""
+    """What somebody wrote about a definition, and the definition without it; `source` is the archive's name.
+
+    The query is the first sentence, `remarks` what follows it. Of a section of prose the query is the heading.
+    """
 
     source: str
     language: str
     kind: str
     query: str
     passage: Passage
+    remarks: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +95,7 @@ def pairs_of(archive: Path, most: int) -> list[Pair]:
     found: dict[bytes, Pair] = {}
     for path, read in members(archive):
         language = language_of(PurePath(path).name, b"")
-        if language in LANGUAGES and not PASSED_OVER.search(path):
+        if language in LANGUAGES and not _passed_over(path, language):
             for pair in _pairs_in(archive.name, language, read()):
                 digest = hashlib.blake2b(pair.passage.content.encode("utf-8", "replace"), digest_size=16).digest()
                 found.setdefault(digest, pair)
@@ -98,11 +112,24 @@ def members(archive: Path, largest: int = LARGEST_FILE) -> Iterator[tuple[str, C
                 if not info.is_dir() and info.file_size < largest:
                     yield info.filename, lambda info=info: bundle.read(info)  # type: ignore[misc]
         return
-    with tarfile.open(archive) as bundle:
+    with _tar(archive) as bundle:
         for member in bundle:
             content = bundle.extractfile(member) if member.isfile() and member.size < largest else None
             if content:
                 yield member.name.partition("/")[2], content.read
+
+
+def _tar(archive: Path) -> tarfile.TarFile:
+    if archive.suffix != ".deb":
+        return tarfile.open(archive)
+    command = ["dpkg-deb", "--fsys-tarfile", str(archive)]
+    return tarfile.open(fileobj=BytesIO(subprocess.run(command, check=True, capture_output=True).stdout))  # noqa: S603
+
+
+def _passed_over(path: str, language: str) -> bool:
+    if language != "markdown":
+        return bool(PASSED_OVER.search(path))
+    return bool(PASSED_OVER.search(_DOCUMENTS.sub("", path)) or _HISTORY.search(path))
 
 
 def _pairs_in(source: str, language: str, content: bytes) -> Iterator[Pair]:
@@ -113,11 +140,28 @@ def _pairs_in(source: str, language: str, content: bytes) -> Iterator[Pair]:
     if "\0" in text or len(text) > LONGEST_LINES * max(1, text.count("\n")):
         return
     for piece in chunk(text, language):
-        if piece.kind in KINDS and piece.symbol and (divided := without_description(piece, language)):
+        if language == "markdown":
+            yield from _section(source, piece)
+        elif piece.kind in KINDS and (divided := without_description(piece, language)):
             written, code = divided
             query = summary(written)
             if query and len(code.partition("\n")[2].split()) >= LEAST_WORDS:
-                yield Pair(source, language, piece.kind, query, Passage(piece.symbol, code))
+                remarks = " ".join(_MARKUP.sub("", written).split()).partition(query)[2]
+                yield Pair(source, language, piece.kind, query, Passage(piece.symbol, code), remarks[:LONGEST_REMARKS])
+
+
+def _section(source: str, piece: Chunk) -> Iterator[Pair]:
+    """Yield what a section of prose can be found by: its heading, or its first sentence where that says little."""
+    heading, _, rest = piece.content.lstrip().partition("\n")
+    if piece.kind != "section" or not heading.startswith("#"):
+        return
+    above, _, _ = piece.symbol.rpartition(".")
+    query, passage = heading.strip("# ")[:LONGEST_QUERY], Passage(above, rest)
+    if len(query.split()) < LEAST_OF_A_HEADING:
+        first, _, rest = rest.strip().partition("\n\n")
+        query, passage = summary(first) or "", Passage(piece.symbol, rest)
+    if query and len(rest) >= SHORTEST_SECTION:
+        yield Pair(source, "markdown", piece.kind, query, passage)
 
 
 def without_description(piece: Chunk, language: str) -> tuple[str, str] | None:
@@ -156,7 +200,7 @@ def _docstring(lines: list[str]) -> Description | None:
 def _comment(lines: list[str]) -> Description | None:
     comment, places, inside = [], [], False
     for at, line in enumerate(map(str.strip, lines)):
-        if inside or line.startswith(("/*", "//", "# ")):
+        if inside or _COMMENT.match(line):
             comment.append(_MARKER.sub("", _MARKER.sub("", line)))
             places.append(at)
             inside = (inside or line.startswith("/*")) and "*/" not in line

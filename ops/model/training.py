@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
@@ -13,7 +14,7 @@ from ops.model.examples import BUCKETS, batches, encoded
 from pipeline.embedders.static_model import StaticModel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -25,11 +26,17 @@ if TYPE_CHECKING:
 
 RATE: Final = 1e-3
 GAIN_RATE: Final = 10 * RATE
-EPOCHS: Final = 6
+EPOCHS: Final = 4
 WARM_UP: Final = 50
 DROPPED: Final = 0.2
 FIRST_TEMPERATURE: Final = 20.0
 FIRST_FIELDS: Final = (3.4, 1.0, 1.4, 1.0)
+QUESTIONS: Final = 0.15
+"""How often a query is turned into a question, so that what makes it one does not count."""
+ADDED: Final = 3
+QUESTION_WORDS: Final = "how where what which when why who is are do does did can should we you i the in it".split()
+BLOCK: Final = 2_048
+"""Words that are worked on at a time: so they stay in the processor's cache."""
 DECAYS: Final = (0.9, 0.98)
 
 
@@ -65,19 +72,25 @@ class Bags:
     starts: NDArray[np.int64]
 
     @classmethod
-    def of(cls, examples: Sequence[Example], chance: np.random.Generator) -> Bags:
-        """Return the bags of a batch, with a fifth of the words left out; the field of a query's word is -1."""
-        rows = [*(each.query_rows for each in examples), *(each.rows for each in examples)]
-        counts = np.concatenate([*(each.query_counts for each in examples), *(each.counts for each in examples)])
-        asked = np.full(sum(len(each.query_rows) for each in examples), -1, np.int8)
+    def of(cls, examples: Sequence[Example], chance: np.random.Generator, asking: Sequence[int] = ()) -> Bags:
+        """Return the bags of a batch, with a fifth of the words left out; the field of a query's word is -1.
+
+        Some queries get a few of the rows `asking` added.
+        """
+        added = [chance.choice(asking, ADDED) if asking and chance.random() < QUESTIONS else [] for _ in examples]
+        rows = [np.append(each.query_rows, more).astype(np.int32) for each, more in zip(examples, added, strict=True)]
+        asked = [np.append(each.query_counts, np.ones(len(more))) for each, more in zip(examples, added, strict=True)]
+        counts = np.concatenate([*asked, *(each.counts for each in examples)], dtype=np.float32)
+        unasked = np.concatenate([each.fields for each in examples])
+        fields = np.append(np.full(len(counts) - len(unasked), -1, np.int8), unasked)
+        rows += [each.rows for each in examples]
         lengths = np.array([len(each) for each in rows])
+        ends = np.cumsum(lengths)
         kept = chance.random(len(counts), np.float32) > DROPPED
+        kept[ends - 1] = True  # no bag is empty
+        owners = np.repeat(np.arange(len(rows)), lengths)[kept]
         return cls(
-            np.concatenate(rows),
-            counts * kept,
-            np.concatenate([asked, *(each.fields for each in examples)]),
-            np.repeat(np.arange(len(rows)), lengths),
-            np.cumsum(lengths) - lengths,
+            np.concatenate(rows)[kept], counts[kept], fields[kept], owners, np.searchsorted(owners, range(len(rows)))
         )
 
 
@@ -89,6 +102,7 @@ class Trainer:
         self._examples = [encoded(pair, rows) for pair in pairs]
         self._labels = np.array([crc32(pair.query.lower().encode("utf-8", "replace")) for pair in pairs])
         self._chance = np.random.default_rng(seed)
+        self._asking = [rows[word] for word in QUESTION_WORDS if word in rows]
         rarity = self._rarity(len(vectors))
         self._vectors = Adam(vectors, RATE)
         self._gains = Adam(np.stack([rarity, rarity]), GAIN_RATE)
@@ -115,24 +129,18 @@ class Trainer:
                 return
 
     def _step(self, batch: NDArray[np.int64], number: int, slow: float) -> float:
-        bags = Bags.of([self._examples[at] for at in batch], self._chance)
+        bags = Bags.of([self._examples[at] for at in batch], self._chance, self._asking)
         sides = (bags.fields >= 0).astype(np.int8)
         fields = np.concatenate([self._fields.values, np.zeros(1, np.float32)])  # the last is a query's
         weights = bags.weights * np.exp(self._gains.values[sides, bags.rows] + fields[bags.fields])
-        used, at = np.unique(bags.rows, return_inverse=True)
-        words = self._vectors.values[used][at]
-        sums = np.add.reduceat(words * weights[:, None], bags.starts, axis=0)
+        sums = summed(self._vectors.values, bags.rows, weights, bags.starts)
         loss, pull, warmer = contrast(sums, self._labels[batch], float(np.exp(self._temperature.values[0])))
-        moved = pull[bags.owners]
-        felt = np.einsum("ij,ij->i", words, moved) * weights  # by the logarithm of a weight
-        order = np.argsort(at, kind="stable")
-        first = np.searchsorted(at[order], np.arange(len(used)))
-        moved *= weights[:, None]
-        self._vectors.step(np.add.reduceat(moved[order], first, axis=0), number, slow, used)
+        used, gradient, felt = spread(self._vectors.values, bags.rows, weights, pull, bags.owners)
+        self._vectors.step(gradient, number, slow, used)
         for side in (0, 1):
-            gradient = np.bincount(at, felt * (sides == side), len(used))
-            self._gains.step(gradient, number, slow, (side, used))
-        self._fields.step(np.bincount(bags.fields[sides == 1], felt[sides == 1], 4), number, slow)
+            by_row = np.bincount(bags.rows, felt * (sides == side), len(self._vectors.values))
+            self._gains.step(by_row[used], number, slow, (side, used))
+        self._fields.step(np.bincount(bags.fields[sides == 1], felt[sides == 1], len(FIRST_FIELDS)), number, slow)
         self._temperature.step(np.array([warmer]), number, slow)
         return loss
 
@@ -150,6 +158,38 @@ class Trainer:
             query.astype(np.float32),
             tuple(round(float(weight), 4) for weight in fields),  # type: ignore[arg-type]
         )
+
+
+def summed(vectors: Array, rows: NDArray[np.int32], weights: Array, starts: NDArray[np.int64]) -> Array:
+    """Return the weighted sums of the vectors of bags, each a run of `rows`."""
+    sums = np.empty((len(starts), vectors.shape[1]), np.float32)
+    for bags, words in _runs(starts, len(rows)):
+        known = vectors[rows[words]] * weights[words, None]
+        sums[bags] = np.add.reduceat(known, starts[bags] - words.start, axis=0)
+    return sums
+
+
+def spread(
+    vectors: Array, rows: NDArray[np.int32], weights: Array, pull: Array, owners: NDArray[np.int64]
+) -> tuple[NDArray[np.int32], Array, Array]:
+    """Return which rows are used, the gradient by each, and by the logarithm of each word's weight."""
+    order = np.argsort(rows, kind="stable")
+    used, starts = np.unique(rows[order], return_index=True)
+    gradient, felt = np.empty((len(used), vectors.shape[1]), np.float32), np.empty(len(rows), np.float32)
+    for some, words in _runs(starts, len(rows)):
+        places = order[words]
+        moved = pull[owners[places]]
+        felt[places] = np.einsum("ij,ij->i", vectors[rows[places]], moved) * weights[places]
+        gradient[some] = np.add.reduceat(moved * weights[places, None], starts[some] - words.start, axis=0)
+    return used, gradient, felt
+
+
+def _runs(starts: NDArray[np.int64], size: int) -> Iterator[tuple[slice, slice]]:
+    """Yield slices of segments that hold a block of the `size` words together, and of these words."""
+    cuts = np.unique(np.append(np.searchsorted(starts, np.arange(0, size, BLOCK)), len(starts)))
+    ends = np.append(starts, size)
+    for first, last in pairwise(cuts.tolist()):
+        yield slice(first, last), slice(int(ends[first]), int(ends[last]))
 
 
 def contrast(sums: NDArray[Any], labels: NDArray[np.int64], heat: float) -> tuple[float, Array, float]:

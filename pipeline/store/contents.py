@@ -29,9 +29,10 @@ def of_spans(connection: Connection, spans: Sequence[tuple[int, int, int]]) -> S
     return connection.execute(CHUNKS, {"files": files, "firsts": firsts, "lasts": lasts}).all()
 
 
-# A definition's chunks follow each other, so it opens after the last chunk before this one that is outside of it.
+# A definition's chunks follow each other, so it opens after the last chunk before this one that is outside of it. Its
+# comment comes first, so the line that names it may be in a later chunk.
 HEADS: Final = text("""
-SELECT w.path, w.file_id, w.before, h.start_line, h.content
+SELECT w.path, w.file_id, w.before, h.symbol, h.kind, h.start_line, h.content
 FROM unnest(CAST(:files AS bigint[]), CAST(:befores AS integer[]), CAST(:paths AS text[])) AS w (file_id, before, path)
 CROSS JOIN LATERAL (
     SELECT coalesce((
@@ -39,12 +40,12 @@ CROSS JOIN LATERAL (
         WHERE c.file_id = w.file_id AND c.ordinal < w.before
             AND c.symbol <> w.path AND NOT starts_with(c.symbol, w.path || '.')
         ORDER BY c.ordinal DESC LIMIT 1), -1) + 1 AS ordinal) AS o
-JOIN penstock.chunks h ON h.file_id = w.file_id AND h.ordinal = o.ordinal AND h.ordinal < w.before
-WHERE h.kind <> 'module'
+JOIN penstock.chunks h ON h.file_id = w.file_id AND h.ordinal BETWEEN o.ordinal AND least(o.ordinal + 3, w.before) - 1
+ORDER BY h.ordinal
 """)
 
 
 def heads(connection: Connection, wanted: Sequence[tuple[int, int, str]]) -> Sequence[Row[Any]]:
-    """Return the chunks that open definitions before others: of each the file, the other's ordinal, and the path."""
+    """Return the first chunks of definitions before others: given are the file, the other's ordinal, and the path."""
     files, befores, paths = map(list, zip(*wanted, strict=True))
     return connection.execute(HEADS, {"files": files, "befores": befores, "paths": paths}).all()

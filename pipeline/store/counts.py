@@ -80,6 +80,15 @@ TABLE_BYTES: Final = text("""
 SELECT array[c.relname], pg_total_relation_size(c.oid) FROM pg_class AS c
 WHERE c.relkind = 'r' AND c.relnamespace IN (to_regnamespace('penstock'), to_regnamespace('dramatiq'))
 """)
+INDEX_BYTES: Final = text("""
+SELECT array[c.relname], pg_relation_size(c.oid) FROM pg_class AS c
+WHERE c.relnamespace = to_regnamespace('penstock') AND c.relkind IN ('r', 'i') AND c.oid IN (
+    SELECT unnest(ARRAY[indrelid, indexrelid]) FROM pg_index
+    WHERE indrelid IN (to_regclass('penstock.chunks'), to_regclass('penstock.embeddings')))
+UNION ALL
+SELECT array['chunks, out of line'], pg_table_size(c.oid) - pg_relation_size(c.oid)
+FROM pg_class AS c WHERE c.oid = to_regclass('penstock.chunks')
+""")
 REVISION: Final = text("SELECT array[CAST(:version AS text), version_num], 1 FROM penstock.alembic_version")
 
 

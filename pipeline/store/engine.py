@@ -86,9 +86,8 @@ def reading(engine: Engine, *, snapshot: bool = False) -> Iterator[Connection]:
 
     On a `snapshot` all statements see the same rows.
     """
-    level = "REPEATABLE READ" if snapshot else "READ COMMITTED"
     try:
-        with engine.connect().execution_options(isolation_level=level) as connection:
-            yield connection
+        with engine.connect() as connection:
+            yield connection.execution_options(isolation_level="REPEATABLE READ") if snapshot else connection
     except OperationalError as error:
         raise unreachable(error) from error

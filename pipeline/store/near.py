@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from heapq import nsmallest
 from math import isqrt
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pgvector import HalfVector
 from sqlalchemy import Row, bindparam, text
@@ -23,13 +23,15 @@ if TYPE_CHECKING:
     from pipeline.store.chunks import ChunkFilter
 
 FEW: Final = 10_000
-"""So many chunks of files that a filter names are read one by one; of more, the nearest are looked up."""
+"""So many chunks of files that a filter names are read file by file."""
+READ: Final = 50_000
+"""Up to so many chunks that a filter leaves, reading them all is about as quick as an index, and misses none."""
 VISITED: Final = 2
 """An index visits so many times the square root of its chunks: more chunks need more for the same recall."""
 MOST_VISITED: Final = 1_000
-"""The largest hnsw.ef_search that pgvector takes."""
-MOST_SCANNED: Final = 10_000
-"""After so many chunks without `depth` that fit a filter, reading them all is quicker than looking on."""
+"""The largest hnsw.ef_search that pgvector takes, and what a filtered scan begins with."""
+MOST_SCANNED: Final = 20_000
+"""After so many chunks without enough that fit a filter, they are all read."""
 
 BY_LANGUAGE: Final = "AND c.language = ANY(:languages)"
 BY_KIND: Final = "AND c.kind = ANY(:kinds)"
@@ -58,61 +60,94 @@ SET_SCAN: Final = text("""
 SELECT set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('hnsw.ef_search', :visited, true),
     set_config('hnsw.max_scan_tuples', :scanned, true)
 """)
-FILES: Final = """
-SELECT f.repository_id, CASE WHEN sum(f.chunk_count) <= :few THEN array_agg(f.id) END AS few FROM penstock.files f
+OF_FILES: Final = """
+SELECT f.repository_id, sum(f.chunk_count) AS chunks,
+    CASE WHEN sum(f.chunk_count) <= :few THEN array_agg(f.id) END AS files
+FROM penstock.files f
 WHERE f.repository_id = ANY(:repositories) AND f.chunk_count > 0 {filters} GROUP BY f.repository_id
 """
 OF_LANGUAGE: Final = "AND f.language = ANY(:languages)"
 OF_PATH: Final = "AND f.path ~ :pattern"
+OF_KIND: Final = """
+SELECT r.id AS repository_id, (SELECT count(*) FROM (
+    SELECT FROM penstock.chunks c WHERE c.repository_id = r.id AND c.kind = ANY(:kinds) LIMIT :read + 1) AS k) AS chunks
+FROM unnest(:repositories) AS r (id)
+"""
+
+
+class Ways(NamedTuple):
+    """How to read the repositories of a search: single files, as a whole, or by index where there is one."""
+
+    files: Sequence[int]
+    plain: Sequence[int]
+    large: Sequence[int]
 
 
 def near(
-    connection: Connection, model_id: int, vector: NDArray[np.float32], wanted: ChunkFilter, depth: int
+    connection: Connection,
+    model_id: int,
+    vector: NDArray[np.float32],
+    wanted: ChunkFilter,
+    depth: int,
+    *,
+    exact: bool = False,
 ) -> Sequence[Row[Any]]:
     """Return the id and the cosine distance of the `depth` chunks of a model that are nearest, nearest first.
 
     `vector` has the shape (dimension,). Chunks of equal distance come in the order of their ids. What an index yields
-    misses one in a hundred; repositories without one, and the few chunks that a filter leaves, are read as a whole.
+    misses one in a hundred; what has none, what a filter leaves few of, and with `exact` all is read as a whole.
     The settings of an index scan are those of the caller's transaction.
     """
     filters, values = conditions(wanted)
     values |= {"model": model_id, "vector": HalfVector(vector).to_text(), "depth": depth}
+    ways = _ways(connection, wanted, values)
+    indexed = {} if exact else vectors.indexed(connection, ways.large, model_id)
+    plain = {*ways.plain, *ways.large} - indexed.keys()
     found: list[Row[Any]] = []
-    repositories: Sequence[int] = wanted.repository_ids
-    if wanted.languages or wanted.path_pattern:
-        repositories, few = _named_files(connection, wanted, values)
-        if few:
-            of_kind = f"AND c.file_id = ANY(:files) {BY_KIND if wanted.kinds else ''}"
-            found += _execute(connection, EXACT.format(filters=of_kind), {**values, "files": few})
-    indexed = vectors.indexed(connection, repositories, model_id)
-    by_index, _ = conditions(wanted, BY_PATH_OF_CHUNK)
-    plain = [repository for repository in repositories if repository not in indexed]
     for repository, chunks in indexed.items():
         numbers = {"repository": repository, "model": model_id, "dimension": len(vector)}
-        _set_scan(connection, chunks, depth)
-        rows = _execute(connection, BY_INDEX.format(**numbers, filters=by_index), values)
-        if len(rows) == depth:
-            found += rows
-        else:
-            plain.append(repository)
+        rows = _by_index(connection, numbers, wanted, values, chunks)
+        found += rows
+        if len(rows) < depth:
+            plain.add(repository)
+    if ways.files:
+        of_files = f"AND c.file_id = ANY(:files) {BY_KIND if wanted.kinds else ''}"
+        found += _execute(connection, EXACT.format(filters=of_files), {**values, "files": ways.files})
     if plain:
-        found += _execute(connection, EXACT.format(filters=filters), {**values, "repositories": plain})
-    return nsmallest(depth, found, key=lambda row: (row.distance, row.id))
+        found += _execute(connection, EXACT.format(filters=filters), {**values, "repositories": sorted(plain)})
+    return nsmallest(depth, {row.id: row for row in found}.values(), key=lambda row: (row.distance, row.id))
 
 
-def _named_files(
-    connection: Connection, wanted: ChunkFilter, values: Mapping[str, object]
-) -> tuple[list[int], list[int]]:
-    """Return the repositories of which a filter names files with many chunks, and the files of the others."""
-    asked = {OF_LANGUAGE: wanted.languages, OF_PATH: wanted.path_pattern}
-    filters = " ".join(clause for clause, value in asked.items() if value)
-    named = _execute(connection, FILES.format(filters=filters), {**values, "few": FEW})
-    return [row.repository_id for row in named if row.few is None], [id_ for row in named for id_ in row.few or ()]
+def _ways(connection: Connection, wanted: ChunkFilter, values: Mapping[str, object]) -> Ways:
+    """Choose by how many chunks the filter leaves of each repository: files know their language and their chunks."""
+    left = dict.fromkeys(wanted.repository_ids, READ + 1)
+    files: list[int] = []
+    if wanted.languages or wanted.path_pattern:
+        asked = {OF_LANGUAGE: wanted.languages, OF_PATH: wanted.path_pattern}
+        clauses = " ".join(clause for clause, value in asked.items() if value)
+        rows = _execute(connection, OF_FILES.format(filters=clauses), {**values, "few": FEW})
+        files = [file for row in rows for file in row.files or ()]
+        left = {row.repository_id: row.chunks for row in rows if row.files is None}
+    if wanted.kinds and left:
+        of_kind = _execute(connection, OF_KIND, {**values, "repositories": list(left), "read": READ})
+        left = {row.repository_id: min(row.chunks, left[row.repository_id]) for row in of_kind}
+    return Ways(
+        files,
+        plain=[repository for repository, chunks in left.items() if chunks <= READ],
+        large=[repository for repository, chunks in left.items() if chunks > READ],
+    )
 
 
-def _set_scan(connection: Connection, chunks: int, depth: int) -> None:
-    visited = min(max(depth, VISITED * isqrt(chunks)), MOST_VISITED)
-    connection.execute(SET_SCAN, {"visited": str(visited), "scanned": str(max(MOST_SCANNED, 2 * depth))})
+def _by_index(
+    connection: Connection, numbers: Mapping[str, int], wanted: ChunkFilter, values: Mapping[str, object], chunks: int
+) -> Sequence[Row[Any]]:
+    """Return the nearest chunks of a repository by its index: a scan that is filtered looks further, and at more."""
+    filters, _ = conditions(wanted, BY_PATH_OF_CHUNK)
+    depth = int(str(values["depth"]))
+    visited = MOST_VISITED if filters else min(max(depth, VISITED * isqrt(chunks)), MOST_VISITED)
+    connection.execute(SET_SCAN, {"visited": str(visited), "scanned": str(max(MOST_SCANNED, 4 * depth))})
+    statement = BY_INDEX.format(**numbers, filters=filters)
+    return _execute(connection, statement, {**values, "depth": depth * 2 if filters else depth})
 
 
 DISTANCES: Final = text("""

@@ -138,7 +138,7 @@ chunks = Table(
     CheckConstraint("start_line >= 1 AND end_line >= start_line", name="lines"),
     UniqueConstraint("file_id", "ordinal"),
 )
-Index("ix_chunks_repository", chunks.c.repository_id)
+Index("ix_chunks_repository", chunks.c.repository_id, chunks.c.kind)
 Index("ix_chunks_lexemes", chunks.c.lexemes, postgresql_using="gin")
 
 lexicon = Table(

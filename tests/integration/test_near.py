@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import pytest
 
+from pipeline.store import near as near_module
+from pipeline.store import vectors
 from pipeline.store.chunks import ChunkFilter
 from pipeline.store.embeddings import driver
 from pipeline.store.near import near
+from pipeline.store.vectors import Due
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -42,6 +45,13 @@ def filled(engine: Engine) -> Engine:
     return engine
 
 
+def build(engine: Engine, repository: int) -> None:
+    """Build the vector index of a repository."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.detach()
+        vectors.build(connection, Due("build", repository, 1, 2, 80, 0))
+
+
 @pytest.mark.parametrize(
     ("wanted", "condition"),
     [
@@ -57,10 +67,26 @@ def filled(engine: Engine) -> Engine:
         (ChunkFilter(()), "false"),
     ],
 )
-def test_the_nearest_of_what_is_wanted_come_first(filled: Engine, wanted: ChunkFilter, condition: str) -> None:
+@pytest.mark.parametrize("way", ["exact", "by index", "files as a whole", "by index as far as it goes"])
+def test_the_nearest_of_what_is_wanted_come_first(
+    filled: Engine, monkeypatch: pytest.MonkeyPatch, wanted: ChunkFilter, condition: str, way: str
+) -> None:
     """Of one model only, in the order of the distance, equals in the order of their ids; no filter loses any (R52)."""
+    if way != "exact":
+        for repository in (1, 2):
+            build(filled, repository)
+    if way.startswith("by index"):
+        monkeypatch.setattr(near_module, "READ", 0)
+        monkeypatch.setattr(near_module, "FEW", 0)
+    if way == "files as a whole":
+        monkeypatch.setattr(near_module, "FEW", 0)
+    if way.endswith("as far as it goes"):
+        monkeypatch.setattr(near_module, "MOST_VISITED", 1)
+        monkeypatch.setattr(near_module, "MOST_SCANNED", 1)
     order = "ORDER BY c.embedding <=> CAST('[1,0]' AS halfvec), c.id LIMIT 30"
     with filled.connect() as connection:
+        if way.startswith("by index"):  # of so few chunks the planner would sort them all
+            connection.exec_driver_sql("SET enable_sort = off")
         found = near(connection, 1, QUERY, wanted, 30)
         expected = connection.exec_driver_sql(f"{WANTED} AND {condition} {order}").scalars().all()
     assert [row.id for row in found] == expected

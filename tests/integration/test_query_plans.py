@@ -13,7 +13,7 @@ from sqlalchemy import TextClause, text
 
 from pipeline import store
 from pipeline.querying import terms
-from pipeline.store import batches, chunks, files, jobs, messages
+from pipeline.store import batches, chunks, files, jobs, messages, near, vectors
 from pipeline.store.chunks import ChunkFilter, Wording
 from pipeline.store.embeddings import driver
 
@@ -138,6 +138,21 @@ def test_a_search_by_words_uses_the_text_index(filled: Engine) -> None:
         shown = plan(connection, *chunks.finding(wording, ChunkFilter((3,)), [1, 2]))
     assert "ix_chunks_lexemes" in shown
     assert "Seq Scan on chunks" not in shown
+
+
+def test_the_nearest_are_looked_up_in_the_index_of_their_repository(filled: Engine) -> None:
+    """The planner proves from the text of the statement which of many partial indexes holds what is wanted (R52)."""
+    with filled.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.detach()
+        for repository in range(1, 6):
+            vectors.build(connection, vectors.Due("build", repository, 1, 4, 800, 0))
+        connection.exec_driver_sql("SET enable_sort = off")  # of 800 chunks the planner would sort them all
+        for filters in ("", near.BY_LANGUAGE, near.BY_PATH_OF_CHUNK):
+            statement = near.BY_INDEX.format(repository=3, model=1, dimension=4, filters=filters)
+            known = {"vector": "[1,0,0,0]", "depth": 60, "languages": ["go"], "pattern": "^src/"}
+            values = {name: value for name, value in known.items() if f":{name}" in statement}
+            shown = plan(connection, text(statement), values)
+            assert re.findall(r"ix_chunks_vectors_\d+_\d+", shown) == ["ix_chunks_vectors_3_1"]
 
 
 def test_the_newest_jobs_are_listed_by_index(filled: Engine) -> None:

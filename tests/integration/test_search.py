@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import pytest
 
 from pipeline.errors import EmbedderUnavailable, RepositoryNotFound, ValidationError
-from pipeline.search import LEAST_TOKENS, MOST_TOKENS, SearchRequest, search
+from pipeline.search import DEPTH, LEAST_TOKENS, MOST_TOKENS, SearchRequest, search
 from tests.driving import Driver
 from tests.embedders import WilfulEmbedder
 from tests.repositories import write
@@ -143,6 +143,17 @@ def test_pages_neither_repeat_nor_lose_what_was_joined(driver: Driver, long: str
     assert [hit for page in pages for hit in page] == list(everything)
     assert any(hit.path == "mill.py" for hit in everything)
     assert long
+
+
+def test_pages_beyond_the_first_look_go_on_where_it_ended(driver: Driver, tmp_path: Path) -> None:
+    """A page for which more chunks must be ranked shows none of those before it, and none is left out (R52)."""
+    functions = 2 * DEPTH + 20
+    text = "\n\n".join(f"def barley_{at}(mill):\n    return mill.grind('barley', {at})\n" for at in range(functions))
+    driver.index(write(tmp_path / "mill", {f"mill{at}.py": part for at, part in enumerate(text.split("\n\n\n"))}))
+    pages = [ask(driver, "grind barley", path_glob="mill*.py", limit=50, offset=at).results for at in range(0, 300, 50)]
+    places = [hit.path for page in pages for hit in page]
+    assert [len(page) for page in pages] == [50, 50, 50, 50, 20, 0]
+    assert len(set(places)) == functions
 
 
 def test_an_answer_fits_the_tokens_that_are_left_for_it(driver: Driver, long: str) -> None:

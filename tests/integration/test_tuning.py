@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from actors.tuner import Tuner
+from ops import database
 from pipeline import jobs, tuning
 from pipeline.records import JobRequest
 from pipeline.search import SearchRequest, search
@@ -256,3 +257,17 @@ def test_the_statistics_of_words_are_counted_after_a_job(driver: Driver) -> None
     tune(driver.engine)
     with driver.engine.connect() as connection:
         assert lexicon.counts(connection, [1], ["machine"]) == {"machin": len(FILES)}
+
+
+def test_a_downgrade_takes_the_indexes_along_and_an_upgrade_counts_anew(driver: Driver, database_url: str) -> None:
+    """Repositories keep their chunks; totals are counted, and the workers build the indexes again (R74)."""
+    tune(driver.engine)
+
+    database.downgrade(database_url, "0003")
+    assert indexes(driver.engine) == {}
+    database.upgrade(database_url)
+
+    with driver.engine.connect() as connection:
+        row = connection.execute(text("SELECT files, chunks FROM penstock.repositories")).one()
+    assert tuple(row) == (len(FILES), len(FILES))
+    assert tune(driver.engine) == ["refresh", "build"]

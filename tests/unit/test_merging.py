@@ -42,7 +42,7 @@ def found(*places: tuple[int, str], file_id: int = 1) -> list[Ranked]:
 
 def covered(chunks: list[Ranked]) -> list[tuple[int, int]]:
     """Return the first and last ordinals of the spans."""
-    return [(span.first, span.last) for span in spans(chunks)]
+    return [(span.first, span.last) for span in spans([chunks], 99)]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_neighbours_of_one_definition_are_one_result(chunks: list[Ranked], expec
 
 def test_chunks_of_two_files_are_never_neighbours() -> None:
     """The same ordinals and symbols in another file are another result."""
-    assert len(spans([*found((1, "f")), *found((2, "f"), file_id=2)])) == 2
+    assert len(spans([[*found((1, "f")), *found((2, "f"), file_id=2)]], 9)) == 2
 
 
 def test_a_module_joins_nothing() -> None:
@@ -86,18 +86,28 @@ CHUNKS = st.lists(
 )
 
 
-@given(CHUNKS, st.integers(1, 5))
-def test_pages_together_are_the_whole_list_and_no_chunk_is_in_it_twice(chunks: list[Ranked], size: int) -> None:
-    """Every chunk that was found is in one span exactly, spans are in order of their best, and pages cut them (R52)."""
-    whole = spans(chunks)
-    pages = [spans(chunks)[start : start + size] for start in range(0, len(whole), size)]
-    assert [span for page in pages for span in page] == whole
+@given(CHUNKS)
+def test_every_chunk_is_in_one_result_and_results_are_in_order_of_their_best(chunks: list[Ranked]) -> None:
+    """Nothing that was found is lost or shown twice, and joining never lifts a result over a better one (R52)."""
+    whole = spans([chunks], 99)
     places = [(span.best.candidate.file_id, at) for span in whole for at in range(span.first, span.last + 1)]
     assert len(places) == len(set(places))
     assert {(item.candidate.file_id, item.candidate.ordinal) for item in chunks} <= set(places)
     ranks = [chunks.index(span.best) for span in whole]
     assert ranks == sorted(ranks)
     assert all(span.last - span.first < MOST for span in whole)
+
+
+@given(CHUNKS, st.data(), st.integers(1, 4))
+def test_pages_together_are_the_whole_list_however_deep(chunks: list[Ranked], data: st.DataObject, size: int) -> None:
+    """A page that has to look deeper shows the results of those before it as they were, and no chunk again (R52)."""
+    depths = [*sorted(data.draw(st.lists(st.integers(0, len(chunks)), max_size=3))), len(chunks)]
+    rounds = [data.draw(st.permutations(chunks[:depth])) for depth in depths]
+    whole = spans(rounds, 99)
+    pages = [spans(rounds, start + size)[start : start + size] for start in range(0, len(whole), size)]
+    assert [span for page in pages for span in page] == whole
+    places = [(span.best.candidate.file_id, at) for span in whole for at in range(span.first, span.last + 1)]
+    assert len(places) == len(set(places))
 
 
 @given(st.lists(st.sampled_from(["", "def f():", "    x = 1", "    y = 2", "class A:", "# a note", "z" * 70])))
@@ -113,6 +123,12 @@ def test_joined_chunks_are_the_lines_of_the_file(lines: list[str]) -> None:
 
 HEAD = 'class Shop:\n    """Sells."""\n\n    limit = 3\n'
 METHOD = "    @handles('order')\n    # handle is called by the bus\n    def handle(self, order):\n        return"
+COMMENT = "/**\n * A Shop is where things are sold.\n */"
+
+
+def head(path: str, start_line: int, content: str, symbol: str | None = None, kind: str = "class") -> Head:
+    """Return one of the first chunks of a definition."""
+    return Head(path, path if symbol is None else symbol, kind, start_line, content)
 
 
 @pytest.mark.parametrize(
@@ -120,15 +136,33 @@ METHOD = "    @handles('order')\n    # handle is called by the bus\n    def hand
     [
         pytest.param(
             "        return self.handle(order.rest)",
-            [Head("Shop.handle", 250, METHOD), Head("Shop", 10, HEAD)],
+            [head("Shop.handle", 250, METHOD), head("Shop", 10, HEAD)],
             ("10: class Shop:", "252: def handle(self, order):"),
             id="the middle of a method",
         ),
-        pytest.param("    def sell(self):", [Head("Shop", 10, HEAD)], ("10: class Shop:",), id="a whole method"),
-        pytest.param("def load(a, b):", [Head("load", 5, "def load(a): ...")], (), id="an overload of itself"),
-        pytest.param("Add the malt.", [Head("Brewing", 1, "# Brewing\n\nMalt")], ("1: # Brewing",), id="a section"),
-        pytest.param("    x = 1", [Head("Shop.<anonymous>", 1, "go(() => {")], (), id="a name that no line has"),
-        pytest.param("  x", [Head("f", 1, "def f(" + "a" * 300)], (f"1: def f({'a' * 153}…",), id="a long line"),
+        pytest.param("    def sell(self):", [head("Shop", 10, HEAD)], ("10: class Shop:",), id="a whole method"),
+        pytest.param("def load(a, b):", [head("load", 5, "def load(a): ...")], (), id="an overload of itself"),
+        pytest.param(
+            "  int sell();",
+            [head("Shop", 1, COMMENT), head("Shop", 4, "class Shop {\n  Shop() {}")],
+            ("4: class Shop {",),
+            id="a class after a long comment",
+        ),
+        pytest.param("  int x;", [head("Shop", 1, COMMENT)], (), id="a comment that names it is not its line"),
+        pytest.param(
+            "int f();", [head("shop", 1, "namespace shop {", kind="block")], (), id="a namespace says nothing"
+        ),
+        pytest.param(
+            "int g();", [head("Shop", 9, "int Shop::f() {", "Shop.f")], (), id="a method outside of its class"
+        ),
+        pytest.param(
+            "Add the malt.",
+            [head("Brewing", 1, "# Brewing\n\nMalt", kind="section")],
+            ("1: # Brewing",),
+            id="a section",
+        ),
+        pytest.param("    x = 1", [head("Shop.<anonymous>", 1, "go(() => {")], (), id="a name that no line has"),
+        pytest.param("  x", [head("f", 1, "def f(" + "a" * 300)], (f"1: def f({'a' * 153}…",), id="a long line"),
     ],
 )
 def test_a_result_shows_the_definitions_that_hold_it(
@@ -141,4 +175,5 @@ def test_a_result_shows_the_definitions_that_hold_it(
 def test_the_innermost_definitions_are_looked_for_first() -> None:
     """A dotted path names the definitions around; the top of a file has none."""
     assert around("a.b.C.d") == ["a.b.C.d", "a.b.C", "a.b"]
+    assert around("Guide.Limits.") == ["Guide.Limits", "Guide"]
     assert around("") == []

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import zipfile
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pytest
 
 from ops.model.collect import sources
+from ops.model.evaluate import HELD_OUT, by_family, judged, remarked
 from ops.model.examples import chosen, encoded, reciprocal_ranks, vocabulary
 from ops.model.pairs import Pair, pairs_of, summary
-from ops.model.training import contrast
+from ops.model.training import Bags, contrast, spread, summed
 from pipeline.embedders import Passage
 
 if TYPE_CHECKING:
@@ -71,6 +73,32 @@ def test_a_summary_is_a_sentence_about_the_code(written: str, query: str | None)
     assert summary(written) == query
 
 
+def test_a_section_of_prose_is_paired_with_its_heading(tmp_path: Path) -> None:
+    """A heading that says enough is the query, and else the first sentence; neither is in the passage."""
+    archive = tmp_path / "shop-1.0.whl"
+    text = "All prices are kept in cents, because of rounding, and never as fractions of a whole number.\n"
+    with zipfile.ZipFile(archive, "w") as bundle:
+        bundle.writestr("docs/till.md", f"# How the till counts\n\n{text}\n# Till\n\nIt adds up all.\n\n{text * 9}")
+        bundle.writestr("CHANGES.md", f"# What was changed again\n\n{text}")
+    found = {pair.query: pair.passage for pair in pairs_of(archive, 10)}
+    assert set(found) == {"How the till counts", "It adds up all."}
+    assert found["How the till counts"] == Passage("", f"\n{text.rstrip()}")
+    assert found["It adds up all."].symbol == "Till"
+    assert "adds up" not in found["It adds up all."].content
+
+
+def test_comments_of_all_kinds_are_read(tmp_path: Path) -> None:
+    """An empty line of a comment does not end it (Ruby), and what follows the first sentence is kept apart."""
+    archive = tmp_path / "shop-1.0.whl"
+    comment = "# Adds up the prices of all items.\n#\n# Empty tills give nothing.\n"
+    with zipfile.ZipFile(archive, "w") as bundle:
+        bundle.writestr("till.rb", f"{comment}def total(items)\n  items.sum do |item| item.price end\nend\n")
+    (found,) = pairs_of(archive, 10)
+    assert (found.query, found.remarks) == ("Adds up the prices of all items.", " Empty tills give nothing.")
+    assert "#" not in found.passage.content
+    assert remarked(found).passage.content.startswith("//  Empty tills give nothing.\n")
+
+
 def pair(number: int) -> Pair:
     """Return one of many pairs of one source."""
     words = [f"word{letter}" for letter in "abcdefgh"[number % 5 :]]
@@ -85,6 +113,36 @@ def test_the_gradient_is_that_of_the_loss() -> None:
     _, pull, _ = contrast(sums, labels, 3.0)
     rise = contrast(sums + step, labels, 3.0)[0] - contrast(sums - step, labels, 3.0)[0]
     assert rise == pytest.approx(2 * (pull * step).sum(), rel=1e-3)
+
+
+def test_bags_are_summed_in_blocks() -> None:
+    """Sums and gradients are those of all words at once, however many blocks they are worked on in."""
+    chance = np.random.default_rng(4)
+    lengths = chance.integers(1, 90, 150)
+    owners, starts = np.repeat(np.arange(150), lengths), np.cumsum(lengths) - lengths
+    rows = chance.integers(0, 40, len(owners)).astype(np.int32)
+    vectors, pull = (chance.standard_normal((size, 6)).astype(np.float32) for size in (50, 150))
+    weights = chance.random(len(rows), np.float32)
+    sums, gradient = np.zeros((150, 6), np.float32), np.zeros((50, 6), np.float32)
+    np.add.at(sums, owners, vectors[rows] * weights[:, None])
+    np.add.at(gradient, rows, pull[owners] * weights[:, None])
+    assert summed(vectors, rows, weights, starts) == pytest.approx(sums, abs=1e-4)
+    used, found, felt = spread(vectors, rows, weights, pull, owners)
+    assert used.tolist() == sorted(set(rows.tolist()))
+    assert found == pytest.approx(gradient[used], abs=1e-3)
+    assert felt == pytest.approx((vectors[rows] * pull[owners]).sum(axis=1) * weights, abs=1e-4)
+
+
+def test_some_queries_become_questions() -> None:
+    """Some queries get words that make them questions; a fifth of all words is left out, and no bag is empty."""
+    one = encoded(pair(0), vocabulary([pair(0)] * 3))
+    bags = Bags.of([one] * 900, np.random.default_rng(5), [7])
+    assert set(bags.owners.tolist()) == set(range(1_800))
+    assert bags.starts.tolist() == np.searchsorted(bags.owners, range(1_800)).tolist()
+    asked = bags.owners[(bags.rows == 7) & (bags.fields == -1)]
+    assert 900 * 0.1 < len(set(asked.tolist())) < 900 * 0.2
+    words = 900 * (len(one.query_rows) + len(one.rows)) + 3 * 900 * 0.15
+    assert words * 0.78 < len(bags.rows) < words * 0.88
 
 
 def test_few_pairs_ask_the_same() -> None:
@@ -108,8 +166,21 @@ def test_ranks_count_within_a_source() -> None:
     assert reciprocal_ranks(same, same[::-1], ["a", "a", "a"], depth=1).tolist() == [0, 1, 0]
 
 
+def test_packages_are_judged_by_the_language() -> None:
+    """A package counts with each language that it has enough of; the interval holds the mean."""
+    pairs = [replace(pair(0), query=f"find the item number {number}", language=language)
+             for number in range(45) for language in ("c", "go")[: 1 + (number < 9)]]  # fmt: skip
+    families = by_family(pairs)
+    assert {family: len(found) for family, found in families.items()} == {"C, C++": 45}
+    chance = np.random.default_rng(2)
+    near = chance.standard_normal((45, 4)).astype(np.float32)
+    score = judged(lambda _: (near, near + chance.standard_normal((45, 4)).astype(np.float32)), families["C, C++"])
+    assert 0 < score.low < score.mean < score.high < 1
+
+
 def test_what_is_kept_to_judge_by_is_no_source() -> None:
     """The table names licences, and nothing that the model is judged by."""
     assert all(source.licence and source.version for source in sources())
     assert not {source.name.lower() for source in sources()} & set(NEVER.split())
     assert {source.use for source in sources()} == {"train", "develop"}
+    assert not {source.name.lower() for source in sources()} & {source.name.lower() for source in sources(HELD_OUT)}
