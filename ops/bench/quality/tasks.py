@@ -132,8 +132,8 @@ def symbols(survey: Survey) -> Iterator[Question]:
     users = Counter(word for text in survey.tree.files.values() for word in set(WORD.findall(text)))
     used = {name for name in alone if users[name] >= USED_ELSEWHERE}
     quota = MOST["symbol"] // 3
-    for names, most in ((alone - used, quota), (used, quota), (held, quota + 2)):
-        yield from sample(_of_names(survey, "symbol", {name: places[name] for name in names}), most)
+    for asked, most in ((alone - used, quota), (used, quota), (held, quota + 2)):
+        yield from sample(_of_names(survey, "symbol", {name: places[name] for name in asked}), most)
 
 
 def _is_asked_for(found: Found) -> bool:
