@@ -108,11 +108,12 @@ def wanted(given: argparse.Namespace) -> list[Package]:
 
 
 def history_of(given: argparse.Namespace) -> Path | None:
-    """Return the repository whose commits are asked about: ours, where all that is held out is asked, or the task is."""
+    """Return the repository whose commits are asked about: ours for all that is held out, or when the task is named."""
     if given.task and COMMIT not in given.task:
         return None
     everything = given.set == "held-out" and not (given.source or given.language or given.compare)
-    return given.history or (CHECKOUT if given.task or everything else None)
+    ours = CHECKOUT if (CHECKOUT / ".git").exists() and (given.task or everything) else None
+    return given.history or ours
 
 
 def _asked(question: Question, given: argparse.Namespace) -> bool:
