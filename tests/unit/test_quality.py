@@ -162,6 +162,7 @@ def test_harder_questions_lack_the_words_of_the_name(query: str, name: set[str],
             "The queue of demo is full now",
         ),
         ("python", 'raise ValueError("too short")', None),
+        ("javascript", " * throw new Error('this is only an example of one')", None),
         ("python", 'names = ["a list of words", "no message at all"]', None),
     ],
 )

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ops.bench.quality.systems import System
 
 WIDTH: Final = 140
+CHECKOUT: Final = Path(__file__).parents[3]
 MINILM_SECONDS: Final = 600
 """How long MiniLM may take for a batch: it is slow."""
 
@@ -44,7 +45,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--sources", type=Path, default=TABLE, metavar="TABLE", help="a table of other packages")
     parser.add_argument("--source", action="append", help="only these, by their names")
     parser.add_argument("--language", action="append", help="only sources in these languages")
-    parser.add_argument("--history", type=Path, metavar="PATH", help="a git repository whose commits are asked about")
+    parser.add_argument("--history", type=Path, metavar="PATH", help="ask about commits of this git repository")
     parser.add_argument("--task", action="append", choices=[*MOST, COMMIT], help="only these tasks")
     parser.add_argument("--system", action="append", choices=list(systems()), help="only these systems")
     parser.add_argument("--compare", action="store_true", help="small sources only, and MiniLM beside our model")
@@ -76,8 +77,8 @@ def answered(given: argparse.Namespace, asked: Sequence[System]) -> list[list[An
     """Return what each system answers to every question of the sources that the command line chooses."""
     folder = given.folder.resolve()
     prepared = [prepare(folder, package) for package in wanted(given)]
-    if given.history and COMMIT in (given.task or [COMMIT]):
-        prepared.append(prepare_history(folder, given.history))
+    if (repository := history_of(given)) is not None:
+        prepared.append(prepare_history(folder, repository))
     questions = [few((each for each in one.questions if _asked(each, given)), given.limit) for one in prepared]
     with ExitStack() as stack:
         variables: dict[str, object] = {}
@@ -104,6 +105,15 @@ def wanted(given: argparse.Namespace) -> list[Package]:
     if not found:
         raise SystemExit(f"no such source; {given.sources} lists them")
     return found
+
+
+def history_of(given: argparse.Namespace) -> Path | None:
+    """Return the repository whose commits are asked about: ours for all that is held out, or when the task is named."""
+    if given.task and COMMIT not in given.task:
+        return None
+    everything = given.set == "held-out" and not (given.source or given.language or given.compare)
+    ours = CHECKOUT if (CHECKOUT / ".git").exists() and (given.task or everything) else None
+    return given.history or ours
 
 
 def _asked(question: Question, given: argparse.Namespace) -> bool:

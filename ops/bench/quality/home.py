@@ -31,18 +31,9 @@ if TYPE_CHECKING:
 PENSTOCK: Final = (sys.executable, "-P", "-m", "ops.cli")
 ROOT: Final = Path(pipeline.__file__).parent
 INDEXING: Final = (
-    *(
-        "chunking.py",
-        "packing.py",
-        "reading.py",
-        "wording.py",
-        "tokenizing.py",
-        "languages.py",
-        "grammars",
-        "embedders",
-    ),
-    *("stages", "tables", "store/files.py", "store/embeddings.py", "store/lexicon.py", "../migrations/versions"),
-)
+    "chunking.py packing.py reading.py records.py wording.py tokenizing.py languages.py grammars embedders stages"
+    " tables store/files.py store/embeddings.py store/lexicon.py ../migrations/versions"
+).split()
 """What decides how a tree is indexed: when one of these changes, the index is made anew."""
 ROUND: Final = 0.2
 LEDGER: Final = "indexed.json"

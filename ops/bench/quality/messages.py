@@ -30,6 +30,7 @@ FILLED: Final = re.compile(
     r"|%[-+ #0]*(?:\d+|\*)?(?:\.(?:\d+|\*))?(?:hh?|ll?|z|j)?(?P<e>[diouxXeEfFgGcrspqvTw])"
     r"|%(?P<f>%)"
 )
+COMMENT: Final = re.compile(r"[ \t]*(?:\*|//|/\*|#)")
 SPLIT: Final = re.compile(r"(?<!%)%$")
 """As C writes it: `"%" PRIu64`."""
 ESCAPE: Final = re.compile(r"\\(.)|\s+")
@@ -41,6 +42,8 @@ JOINED: Final = "\0"
 def messages(text: str, language: str) -> Iterator[tuple[str, int, int]]:
     """Yield each message of at least four words with its first and last line, from 1."""
     for begin in BEGINS.finditer(text):
+        if COMMENT.match(text, text.rfind("\n", 0, begin.start()) + 1):
+            continue
         found = _message(text, begin.end(), language)
         if found is not None:
             message, start, end = found
@@ -72,9 +75,9 @@ def written(parts: list[str], language: str) -> str | None:
     joined = re.sub(rf"{JOINED}+", JOINED, "".join(parts))
     joined = re.sub(rf"{JOINED}$", " ", joined) if language == "python" else joined.replace(JOINED, "{}")
     text = ESCAPE.sub(_unescaped, FILLED.sub(_value, joined.replace(JOINED, ""))).strip()
-    words = re.findall(r"[A-Za-z]{2,}", text)
+    words = re.findall(r"[A-Za-z]{2,}", FILLED.sub("", joined))
     said = len(words) >= LEAST_WORDS and len(text) <= LONGEST and " " in text.strip()
-    return text if said and 2 * sum(map(len, words)) > len(text) else None
+    return text if said and 2 * sum(map(len, words)) > len(text) - text.count(" ") else None
 
 
 def _unescaped(escape: re.Match[str]) -> str:

@@ -36,6 +36,8 @@ FILLERS: Final = frozenset(
     " or should that the then there this to was were when whether which will with".split()
 )
 OTHER_TESTS: Final = re.compile(r"(?:_tests?|Tests?)\.\w+$")
+GENERATED: Final = re.compile(r"\.pb\.|[._]gen\.|generated")
+NO_HOLDERS: Final = frozenset({"", "self", "this", "module", "exports", "prototype"})
 WORD: Final = re.compile(r"\w+")
 
 
@@ -54,7 +56,9 @@ class Survey:
     def asked(self) -> Iterator[str]:
         """Yield the paths of the files that questions are about: no tests, examples or copies of others' code."""
         for path, language in self.languages.items():
-            if self.tree.package.writes(language) and not (PASSED_OVER.search(path) or OTHER_TESTS.search(path)):
+            if self.tree.package.writes(language) and not any(
+                pattern.search(path) for pattern in (PASSED_OVER, OTHER_TESTS, GENERATED)
+            ):
                 yield path
 
     def question(self, task: str, query: str, answers: Iterable[Place], tree: str) -> Question:
@@ -111,27 +115,25 @@ def without_words(query: str, names: set[str]) -> str | None:
 
 
 def symbols(survey: Survey) -> Iterator[Question]:
-    """Yield names as users type them: alone, with what holds them, and of those that other files use, too."""
-    bare_names: dict[str, list[Place]] = defaultdict(list)
-    held_names: dict[str, list[Place]] = defaultdict(list)
+    """Yield names as users type them: alone, of those that other files use, and with what holds them."""
+    places: dict[str, list[Place]] = defaultdict(list)
+    alone, held = set(), set()
     for path, found in survey.found.items():
         language = survey.languages[path]
-        for each in filter(_is_asked_for, found):
-            place = Place(path, each.row + 1, each.named + 1)
-            bare_names[each.name].append(place)
+        for each in found:
             holder, _, name = each.symbol.rpartition(".")
-            if language != "c" and holder.rpartition(".")[2] not in {"", name}:
-                held_names[JOINTS.get(language, ".").join(each.symbol.split(".")[-2:])].append(place)
+            holder = holder.rpartition(".")[2]
+            names = [name, f"{holder}{JOINTS.get(language, '.')}{name}"][: 1 if holder in NO_HOLDERS | {name} else 2]
+            for spelled in names:
+                places[spelled].append(Place(path, each.row + 1, each.named + 1))
+            if _is_asked_for(each):
+                alone.add(name)
+                held |= {*names[1:]} if language != "c" else set()
     users = Counter(word for text in survey.tree.files.values() for word in set(WORD.findall(text)))
-    used = {name for name in bare_names if users[name] >= USED_ELSEWHERE}
+    used = {name for name in alone if users[name] >= USED_ELSEWHERE}
     quota = MOST["symbol"] // 3
-    for names, most in (
-        (bare_names.keys() - used, quota),
-        (used, quota),
-        (held_names.keys(), quota + 2),
-    ):
-        places = {name: bare_names.get(name) or held_names[name] for name in names}
-        yield from sample(_of_names(survey, "symbol", places), most)
+    for asked, most in ((alone - used, quota), (used, quota), (held, quota + 2)):
+        yield from sample(_of_names(survey, "symbol", {name: places[name] for name in asked}), most)
 
 
 def _is_asked_for(found: Found) -> bool:
@@ -158,10 +160,10 @@ def paths(survey: Survey) -> Iterator[Question]:
 
 def errors(survey: Survey) -> Iterator[Question]:
     """Yield the messages that code raises, throws or prints, as a user would see them."""
-    places: dict[str, list[Place]] = defaultdict(list)
+    places: dict[str, dict[Place, None]] = defaultdict(dict)
     for path in survey.asked():
         for message, first, last in messages(survey.tree.files[path], survey.languages[path]):
-            places[message].append(Place(path, first, last))
+            places[message][Place(path, first, last)] = None
     for message, answers in places.items():
         if len(answers) <= MOST_ANSWERS:
             yield survey.question("error", message, answers, "whole")
