@@ -53,7 +53,7 @@ ORDER BY distance, c.id LIMIT :depth
 BY_INDEX: Final = """
 SELECT c.id, CAST(c.embedding AS halfvec({dimension})) <=> CAST(:vector AS halfvec({dimension})) AS distance
 FROM penstock.chunks c WHERE c.repository_id = {repository} AND c.model_id = {model} {filters}
-ORDER BY distance LIMIT :depth
+ORDER BY distance LIMIT {limit}
 """
 BY_PATH_OF_CHUNK: Final = "AND (SELECT f.path FROM penstock.files f WHERE f.id = c.file_id) ~ :pattern"
 SET_SCAN: Final = text("""
@@ -105,8 +105,8 @@ def near(
     plain = {*ways.plain, *ways.large} - indexed.keys()
     found: list[Row[Any]] = []
     for repository, chunks in indexed.items():
-        numbers = {"repository": repository, "model": model_id, "dimension": len(vector)}
-        rows = _by_index(connection, numbers, wanted, values, chunks)
+        numbers = {"repository": repository, "model": model_id, "dimension": len(vector), "limit": depth}
+        rows = _by_index(connection, numbers, chunks, wanted, values)
         found += rows
         if len(rows) < depth:
             plain.add(repository)
@@ -139,15 +139,14 @@ def _ways(connection: Connection, wanted: ChunkFilter, values: Mapping[str, obje
 
 
 def _by_index(
-    connection: Connection, numbers: Mapping[str, int], wanted: ChunkFilter, values: Mapping[str, object], chunks: int
+    connection: Connection, numbers: dict[str, int], chunks: int, wanted: ChunkFilter, values: Mapping[str, object]
 ) -> Sequence[Row[Any]]:
     """Return the nearest chunks of a repository by its index: a scan that is filtered looks further, and at more."""
     filters, _ = conditions(wanted, BY_PATH_OF_CHUNK)
-    depth = int(str(values["depth"]))
-    visited = MOST_VISITED if filters else min(max(depth, VISITED * isqrt(chunks)), MOST_VISITED)
-    connection.execute(SET_SCAN, {"visited": str(visited), "scanned": str(max(MOST_SCANNED, 4 * depth))})
-    statement = BY_INDEX.format(**numbers, filters=filters)
-    return _execute(connection, statement, {**values, "depth": depth * 2 if filters else depth})
+    limit = numbers["limit"] * (2 if filters else 1)
+    visited = MOST_VISITED if filters else min(max(limit, VISITED * isqrt(chunks)), MOST_VISITED)
+    connection.execute(SET_SCAN, {"visited": str(visited), "scanned": str(max(MOST_SCANNED, 2 * limit))})
+    return _execute(connection, BY_INDEX.format(**numbers | {"limit": limit}, filters=filters), values)
 
 
 DISTANCES: Final = text("""
