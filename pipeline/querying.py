@@ -14,9 +14,9 @@ from pipeline.errors import InvalidQuery
 from pipeline.tokenizing import joined, words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
-MAX_WORDS: Final = 32
+MAX_WORDS: Final = 64
 MAX_NAMES: Final = 8
 SHORT: Final = 4
 """So many words may be the parts of one name: "retry policy" finds `RetryPolicy`."""
@@ -35,7 +35,7 @@ _KEYWORD = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query as it is ranked: its distinct words, the names it may mean (as `definition_keys` gives), and its paths.
+    """A query as it is ranked: its words in order, the names it may mean (as `definition_keys` gives), and its paths.
 
     `exact` says that it is a name and nothing else.
     """
@@ -55,7 +55,7 @@ def parse(text: str) -> Query:
     exact = len(tokens) == 1 and len(bare.split()) == 1
     named = [token for token in tokens if exact or _NAMED.search(token)]
     keys = [key for token in named for key in reversed(definition_keys(token))]
-    parts = tuple(dict.fromkeys(words(text)))[:MAX_WORDS]
+    parts = tuple(words(text)[:MAX_WORDS])
     if not exact and len(tokens) <= SHORT:
         keys.append(f"={joined(bare)}")
     return Query(text, parts, tuple(dict.fromkeys(filter(_says, keys)))[:MAX_NAMES], paths, exact)
@@ -77,21 +77,23 @@ def definition_keys(name: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A lexeme of a query and how much it tells: the log of how seldom it is."""
+    """A lexeme of a query, where it stands in it, in how many chunks it is, and how much it tells."""
 
     lexeme: str
+    positions: tuple[int, ...]
     chunks: int
     weight: float
 
 
-def terms(counts: Mapping[str, int], total: int) -> tuple[Term, ...]:
-    """Return the terms of a query, the rarest first, given in how many of `total` chunks each lexeme is (BM25's idf).
+def terms(lexemes: Iterable[tuple[str, Sequence[int], int]], total: int) -> tuple[Term, ...]:
+    """Return the terms of a query, the rarest first, of its lexemes, their positions and in how many chunks they are.
 
-    A lexeme that nobody counted is rare; without any counts (`total` 0) all tell the same.
+    What a term tells is the log of how seldom it is among `total` chunks (BM25's idf). A lexeme that nobody counted is
+    rare; without any counts (`total` 0) all tell the same.
     """
     found = [
-        Term(lexeme, chunks, log(1 + (total - chunks + 0.5) / (chunks + 0.5)) if total >= chunks else 0.01)
-        for lexeme, chunks in counts.items()
+        Term(lexeme, tuple(at), chunks, log(1 + (total - chunks + 0.5) / (chunks + 0.5)) if total >= chunks else 0.01)
+        for lexeme, at, chunks in lexemes
     ]
     return tuple(sorted(found, key=lambda term: (term.chunks, term.lexeme)))
 

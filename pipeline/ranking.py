@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -31,18 +32,19 @@ class Signals:
 
     `vectors` and `words` are the two rankings. For a chunk count `names` (the share of the query's words in the names
     that it defines), `definition` (it defines what the query is the name of), `spelling` (and letter by letter),
-    `mention` (it defines what a sentence names) and `path` (it is in a file that the query names). Against it count
-    `tests` (it is a test, and the query does not speak of tests), `data` (it is a variable, which mostly is a table of
-    values), `prose` (it is no code) and `copies` (something better says the same).
+    `phrase` (words that stand side by side in the query do so in it: the square of their share) and `path` (it is in a
+    file that the query names). Against it count `tests` (it is a test, and the query does not speak of tests), `data`
+    (it is a variable, which mostly is a table of values), `prose` (it is no code) and `copies` (something better says
+    the same).
     """
 
     vectors: float = 1.0
-    words: float = 0.7
-    names: float = 2.0
+    words: float = 0.6
+    names: float = 1.0
     definition: float = 3.0
     spelling: float = 1.5
-    mention: float = 0.5
-    path: float = 4.0
+    phrase: float = 8.0
+    path: float = 8.0
     tests: float = 1.5
     data: float = 1.0
     prose: float = 1.0
@@ -53,10 +55,10 @@ class Signals:
 class Candidate:
     """A chunk that was found: where it is, and what speaks for it.
 
-    `length` is in characters. `found` holds the query's lexemes that it has, each with the fields of its occurrences:
-    A a name that it defines, B what it lies in, C a comment, D the rest. `defines` is 1 for a definition of a name of
-    the query and 2 for one of the whole name. `similarity` is the cosine of its vector and the query's, None where
-    there are none to compare.
+    `length` is in characters. `found` holds the query's lexemes that it has, each with the fields of its occurrences
+    (A a name that it defines, B what it lies in, C a comment, D the rest) and their positions. `defines` is 1 for a
+    definition of a name of the query and 2 for one of the whole name. `similarity` is the cosine of its vector and the
+    query's, None where there are none to compare.
     """
 
     id: int
@@ -71,7 +73,7 @@ class Candidate:
     path: str
     content_hash: bytes
     length: int
-    found: Mapping[str, str] | None
+    found: Mapping[str, tuple[str, Sequence[int]]] | None
     defines: int
     placed: bool
     similarity: float | None
@@ -114,8 +116,8 @@ def bm25f(candidate: Candidate, terms: Sequence[Term]) -> float:
     damping = 1 - LENGTH_COUNTS + LENGTH_COUNTS * candidate.length / USUAL_LENGTH
     found, worth = candidate.found or {}, 0.0
     for term in terms:
-        if fields := found.get(term.lexeme):
-            often = sum(map(FIELDS.__getitem__, fields)) / damping
+        if held := found.get(term.lexeme):
+            often = sum(map(FIELDS.__getitem__, held[0])) / damping
             worth += term.weight * often * (SATURATION + 1) / (often + SATURATION)
     return worth
 
@@ -123,7 +125,21 @@ def bm25f(candidate: Candidate, terms: Sequence[Term]) -> float:
 def share(candidate: Candidate, terms: Sequence[Term], fields: str = "ABCD") -> float:
     """Return how much of what the terms tell a chunk has in one of these fields, from 0 to 1."""
     found, total = candidate.found or {}, sum(term.weight for term in terms)
-    held = sum(term.weight for term in terms if not set(fields).isdisjoint(found.get(term.lexeme, "")))
+    held = sum(
+        term.weight for term in terms if term.lexeme in found and not set(fields).isdisjoint(found[term.lexeme][0])
+    )
+    return held / total if total else 0.0
+
+
+def phrase(candidate: Candidate, terms: Sequence[Term]) -> float:
+    """Return how much of what the query's pairs of neighbours tell stand side by side in a chunk too, from 0 to 1."""
+    found, held, total = candidate.found or {}, 0.0, 0.0
+    order = sorted((position, term.lexeme, term.weight) for term in terms for position in term.positions)
+    for (left_at, left, left_weight), (right_at, right, right_weight) in pairwise(order):
+        total += (weight := min(left_weight, right_weight))
+        if left in found and right in found:
+            places, gap = set(found[right][1]), right_at - left_at
+            held += weight * any(place + gap in places for place in found[left][1])
     return held / total if total else 0.0
 
 
@@ -132,7 +148,8 @@ def _bonus(candidate: Candidate, query: Query, terms: Sequence[Term], signals: S
     is_test = _TEST.search(candidate.path) and not _SPEAKS_OF_TESTS.search(query.text)
     return (
         signals.names * share(candidate, terms, "A")
-        + (signals.definition if query.exact else signals.mention) * candidate.defines
+        + signals.phrase * phrase(candidate, terms) ** 2
+        + signals.definition * query.exact * candidate.defines
         + signals.spelling * (query.exact and _own_name(candidate.symbol) == _own_name(query.text))
         + signals.path * candidate.placed
         - signals.tests * bool(is_test)

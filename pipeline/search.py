@@ -160,7 +160,7 @@ def _ranked(
         for row in (near(connection, model_id, vector, wanted, depth) if signals.vectors else ())
     }
     total = sum(row.counted_chunks for row in repositories.values())
-    found = terms(lexicon.counts(connection, wanted.repository_ids, query.words), total)
+    found = terms(lexicon.look_up(connection, wanted.repository_ids, query.words), total)
     tsquery = matching(found, query.names if signals.definition else (), total, BUDGET) if signals.words else ""
     wording = Wording(found, tsquery, query.names, query.paths if signals.path else (), depth)
     rows = chunks.find(connection, wording, wanted, tuple(similar))

@@ -64,7 +64,8 @@ WITH matching AS (
 )
 SELECT c.id, c.repository_id, c.file_id, c.ordinal, c.start_line, c.end_line, c.symbol, c.kind, c.language,
     f.path, c.content_hash, length(c.content) AS length, (
-        SELECT jsonb_object_agg(u.lexeme, array_to_string(u.weights, '')) FROM unnest(c.lexemes) AS u
+        SELECT jsonb_object_agg(u.lexeme, jsonb_build_array(array_to_string(u.weights, ''), u.positions))
+        FROM unnest(c.lexemes) AS u
         WHERE u.lexeme = ANY(:lexemes)) AS found,
     CAST(c.lexemes @@ CAST(:key AS tsquery) AS integer) + CAST(c.lexemes @@ CAST(:keys AS tsquery) AS integer)
         AS defines,

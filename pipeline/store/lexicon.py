@@ -38,14 +38,16 @@ def refresh(connection: Connection, repository_id: int) -> None:
 
 
 LOOK_UP: Final = text("""
-SELECT t.lexeme, coalesce((
+SELECT t.lexeme, t.positions, coalesce((
     SELECT sum(l.chunks) FROM penstock.lexicon l
     WHERE l.repository_id = ANY(:repositories) AND l.lexeme = t.lexeme), 0) AS chunks
-FROM unnest(tsvector_to_array(to_tsvector('english', :words))) AS t (lexeme)
+FROM unnest(to_tsvector('english', :words)) AS t
 """).bindparams(bindparam("repositories", type_=ARRAY(BigInteger)))
 
 
-def counts(connection: Connection, repository_ids: Sequence[int], words: Sequence[str]) -> dict[str, int]:
-    """Return the lexemes of the words, without stop words, and in how many chunks each is: 0 for a rare one."""
+def look_up(
+    connection: Connection, repository_ids: Sequence[int], words: Sequence[str]
+) -> list[tuple[str, list[int], int]]:
+    """Return the lexemes of the words, without stop words: their positions, and in how many chunks each is, or 0."""
     rows = connection.execute(LOOK_UP, {"repositories": list(repository_ids), "words": " ".join(words)})
-    return {row.lexeme: int(row.chunks) for row in rows}
+    return [(row.lexeme, row.positions, int(row.chunks)) for row in rows]

@@ -112,7 +112,10 @@ def everything(engine: Engine, session: psycopg.Connection) -> list[str]:
         ("DELETE FROM penstock.job_events WHERE type = 'started'", "no path"),
         ("DELETE FROM penstock.chunks WHERE id = (SELECT min(id) FROM penstock.chunks)", "wrong chunk counts"),
         (TURNED, "another text"),
-        ("INSERT INTO penstock.staged_chunks SELECT 1, 0, 0, 1, 1, '', '', '', '', '', ''", "1 staged chunks"),
+        (
+            "INSERT INTO penstock.staged_chunks SELECT 1, 0, 0, 1, 1, '', '', '', '', '', '', '', '', '{}'",
+            "1 staged chunks",
+        ),
         ("INSERT INTO dramatiq.queue (message_id, state) VALUES (gen_random_uuid(), 'rejected')", "1 messages"),
         ("SELECT pg_advisory_lock(7)", "an advisory lock is left"),
     ],

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pipeline.states import Stage
 
 T = TypeVar("T")
-SOON: Final = 60.0
+SOON: Final = 90.0
 JOB: Final = UUID(int=1)
 ROWS: Final = text("SELECT state, deliveries, error FROM dramatiq.queue ORDER BY seq")
 

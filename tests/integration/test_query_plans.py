@@ -133,7 +133,9 @@ def test_a_hot_statement_uses_its_index(
 
 def test_a_search_by_words_uses_the_text_index(filled: Engine) -> None:
     """What words find is looked up in the GIN index, and what else is asked for by its key (R52)."""
-    wording = Wording(terms({"rare5": 0, "common": 32_000}, 32_000), "'rare5' | 'rare6'", ("=rare5",), (), 100)
+    wording = Wording(
+        terms([("rare5", [1], 0), ("common", [2], 32_000)], 32_000), "'rare5' | 'rare6'", ("=rare5",), (), 100
+    )
     with filled.connect() as connection:
         shown = plan(connection, *chunks.finding(wording, ChunkFilter((3,)), [1, 2]))
     assert "ix_chunks_lexemes" in shown

@@ -257,7 +257,7 @@ def test_the_statistics_of_words_are_counted_after_a_job(driver: Driver) -> None
     """A word of many chunks is known to be common once the job is done."""
     tune(driver.engine)
     with driver.engine.connect() as connection:
-        assert lexicon.counts(connection, [1], ["machine"]) == {"machin": len(FILES)}
+        assert lexicon.look_up(connection, [1], ["machine"]) == [("machin", [1], len(FILES))]
 
 
 def test_a_downgrade_takes_the_indexes_along_and_an_upgrade_counts_anew(driver: Driver, database_url: str) -> None:

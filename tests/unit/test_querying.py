@@ -43,7 +43,7 @@ def test_a_definition_is_found_however_its_name_is_written() -> None:
 
 def test_rare_terms_tell_more() -> None:
     """The weight is BM25's idf: of the share of the chunks that do not hold the term."""
-    found = terms({"common": 900, "rare": 0, "usual": 100}, 1000)
+    found = terms([("common", [1], 900), ("rare", [2], 0), ("usual", [3], 100)], 1000)
     assert [term.lexeme for term in found] == ["rare", "usual", "common"]
     assert found[1].weight == pytest.approx(log(1 + 900.5 / 100.5))
     assert found[0].weight > found[1].weight > found[2].weight > 0
@@ -51,13 +51,14 @@ def test_rare_terms_tell_more() -> None:
 
 def test_without_counts_all_terms_tell_the_same() -> None:
     """During the first load nobody has counted yet."""
-    assert len({term.weight for term in terms({"a": 0, "b": 0}, 0)}) == 1
+    assert len({term.weight for term in terms([("a", [1], 0), ("b", [2], 0)], 0)}) == 1
 
 
 def test_common_terms_are_looked_up_in_pairs() -> None:
     """Alone as long as the budget lasts, then together: what holds one common word only is not worth a look."""
-    found = terms({"rare": 0, "seldom": 50, "get": 5_000, "set": 6_000, "self": 9_000}, 10_000)
+    counts = {"rare": 0, "seldom": 50, "get": 5_000, "set": 6_000, "self": 9_000}
+    found = terms([(lexeme, [1], chunks) for lexeme, chunks in counts.items()], 10_000)
     assert matching(found, ["=getset"], 10_000, 4_000) == "'=getset' | 'rare' | 'seldom' | ('get' & 'set')"
-    assert matching(terms({"self": 9_000}, 10_000), [], 10_000, 4_000) == "'self'"
+    assert matching(terms([("self", [1], 9_000)], 10_000), [], 10_000, 4_000) == "'self'"
     assert matching([], [], 10_000, 4_000) == ""
-    assert matching(terms({"it's": 1, "a\\b": 2}, 10), [], 10, 9) == r"'it''s' | 'a\\b'"
+    assert matching(terms([("it's", [1], 1), ("a\\b", [2], 2)], 10), [], 10, 9) == r"'it''s' | 'a\\b'"

@@ -23,13 +23,13 @@ PLAIN: Final = Candidate(
     path="src/mail.py",
     content_hash=b"1",
     length=750,
-    found={"letter": "D"},
+    found={"letter": ("D", [9])},
     defines=0,
     placed=False,
     similarity=0.5,
 )
 OTHER: Final = replace(PLAIN, id=2, path="zoo/other.py", content_hash=b"2")
-TERMS: Final = terms({"letter": 3, "send": 40}, 100)
+TERMS: Final = terms([("letter", [3], 3), ("send", [1], 40)], 100)
 SENTENCE: Final = "send a letter to the post office"
 
 
@@ -42,10 +42,20 @@ def order(*candidates: Candidate, query: str = SENTENCE, signals: Signals | None
     ("better", "worse", "query", "signal"),
     [
         (replace(OTHER, similarity=0.6), PLAIN, SENTENCE, "vectors"),
-        (replace(OTHER, found={"letter": "DD", "send": "D"}), PLAIN, SENTENCE, "words"),
-        (replace(OTHER, found={"letter": "A"}), replace(PLAIN, found={"letter": "DDDDD"}), SENTENCE, "names"),
+        (replace(OTHER, found={"letter": ("DD", [9]), "send": ("D", [9])}), PLAIN, SENTENCE, "words"),
+        (
+            replace(OTHER, found={"letter": ("A", [9])}),
+            replace(PLAIN, found={"letter": ("DDDDD", [9])}),
+            SENTENCE,
+            "names",
+        ),
         (replace(OTHER, defines=1), PLAIN, "deliver", "definition"),
-        (replace(OTHER, defines=1), PLAIN, "who calls send_letter", "mention"),
+        (
+            replace(OTHER, found={"letter": ("D", [9]), "send": ("D", [7])}),
+            replace(PLAIN, found={"letter": ("D", [9]), "send": ("D", [8])}),
+            SENTENCE,
+            "phrase",
+        ),
         (replace(OTHER, defines=2), replace(PLAIN, defines=1), "Mailer.deliver", "definition"),
         (OTHER, replace(PLAIN, symbol="_Deliver"), "deliver", "spelling"),
         (replace(OTHER, placed=True), PLAIN, "zoo/other.py", "path"),
@@ -57,7 +67,7 @@ def order(*candidates: Candidate, query: str = SENTENCE, signals: Signals | None
 )
 def test_each_signal_decides_between_equals(better: Candidate, worse: Candidate, query: str, signal: str) -> None:
     """With a signal the better one is first; without it the two are equal, and their place decides, or it turns."""
-    near = replace(PLAIN, id=3, similarity=0.1, found={"send": "D"}, path="zzz.py", content_hash=b"3")
+    near = replace(PLAIN, id=3, similarity=0.1, found={"send": ("D", [9])}, path="zzz.py", content_hash=b"3")
     off = replace(Signals(), **{signal: 0.0})
     assert order(worse, better, near, query=query)[0] == better.id
     if signal not in {"names", "words"}:
@@ -81,15 +91,15 @@ def test_a_copy_comes_behind_what_says_something_else() -> None:
 def test_without_vectors_the_words_decide() -> None:
     """A chunk that no vector was compared with is neither lost nor preferred."""
     bare = replace(PLAIN, similarity=None)
-    assert order(bare, replace(bare, id=2, found={"letter": "AD"})) == [2, 1]
+    assert order(bare, replace(bare, id=2, found={"letter": ("AD", [9])})) == [2, 1]
     assert order() == []
 
 
 def test_bm25f_weighs_fields_and_damps_length_and_repetition() -> None:
     """A name tells more than a comment, a rare word more than a common one, and a tenth occurrence next to nothing."""
-    worth = [bm25f(replace(PLAIN, found={"letter": fields}), TERMS) for fields in ("C", "D", "DD", "A")]
+    worth = [bm25f(replace(PLAIN, found={"letter": (fields, [9])}), TERMS) for fields in ("C", "D", "DD", "A")]
     assert worth == sorted(worth)
     assert bm25f(replace(PLAIN, length=3_000), TERMS) < bm25f(PLAIN, TERMS)
-    assert bm25f(replace(PLAIN, found={"send": "D"}), TERMS) < bm25f(PLAIN, TERMS)
-    often = [bm25f(replace(PLAIN, found={"letter": "D" * count}), TERMS) for count in (1, 2, 10, 11)]
+    assert bm25f(replace(PLAIN, found={"send": ("D", [9])}), TERMS) < bm25f(PLAIN, TERMS)
+    often = [bm25f(replace(PLAIN, found={"letter": ("D" * count, [9])}), TERMS) for count in (1, 2, 10, 11)]
     assert often[1] - often[0] > 5 * (often[3] - often[2])
