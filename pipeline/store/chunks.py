@@ -59,7 +59,8 @@ WITH matching AS (
     ORDER BY worth DESC, c.id LIMIT :depth
 ), placed AS (
     SELECT c.id FROM penstock.chunks c JOIN penstock.files f ON f.id = c.file_id
-    WHERE f.repository_id = ANY(:repositories) AND f.path LIKE ANY(:paths) {filters}
+    WHERE CAST(:paths AS text[]) <> '{{}}'
+        AND f.repository_id = ANY(:repositories) AND f.path LIKE ANY(:paths) {filters}
     ORDER BY length(f.path), f.path, c.ordinal LIMIT :depth
 )
 SELECT c.id, c.repository_id, c.file_id, c.ordinal, c.start_line, c.end_line, c.symbol, c.kind, c.language,
