@@ -100,10 +100,11 @@ def rank(
     """
     similar = _scaled([found.similarity for found in candidates], depth)
     worth = _scaled([bm25f(found, terms) for found in candidates], depth)
+    neighbours = pairs(terms)
     ranked = [
         Ranked(
             found,
-            signals.vectors * nearness + signals.words * value + _bonus(found, query, terms, signals),
+            signals.vectors * nearness + signals.words * value + _bonus(found, query, terms, neighbours, signals),
             share(found, terms),
         )
         for found, nearness, value in zip(candidates, similar, worth, strict=True)
@@ -131,24 +132,44 @@ def share(candidate: Candidate, terms: Sequence[Term], fields: str = "ABCD") -> 
     return held / total if total else 0.0
 
 
-def phrase(candidate: Candidate, terms: Sequence[Term]) -> float:
-    """Return how much of what the query's pairs of neighbours tell stand side by side in a chunk too, from 0 to 1."""
-    found, held, total = candidate.found or {}, 0.0, 0.0
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two lexemes that stand side by side in a query, how far apart, and how much the less telling of them tells."""
+
+    left: str
+    right: str
+    gap: int
+    weight: float
+
+
+def pairs(terms: Sequence[Term]) -> list[Pair]:
+    """Return the neighbours of a query, in order."""
     order = sorted((position, term.lexeme, term.weight) for term in terms for position in term.positions)
-    for (left_at, left, left_weight), (right_at, right, right_weight) in pairwise(order):
-        total += (weight := min(left_weight, right_weight))
-        if left in found and right in found:
-            places, gap = set(found[right][1]), right_at - left_at
-            held += weight * any(place + gap in places for place in found[left][1])
+    return [
+        Pair(left, right, right_at - left_at, min(left_weight, right_weight))
+        for (left_at, left, left_weight), (right_at, right, right_weight) in pairwise(order)
+    ]
+
+
+def phrase(candidate: Candidate, pairs: Sequence[Pair]) -> float:
+    """Return how much of what the pairs tell stands side by side in a chunk too, from 0 to 1."""
+    found, held = candidate.found or {}, 0.0
+    for pair in pairs:
+        if pair.left in found and pair.right in found:
+            places = found[pair.right][1]
+            held += pair.weight * any(place + pair.gap in places for place in found[pair.left][1])
+    total = sum(pair.weight for pair in pairs)
     return held / total if total else 0.0
 
 
-def _bonus(candidate: Candidate, query: Query, terms: Sequence[Term], signals: Signals) -> float:
+def _bonus(
+    candidate: Candidate, query: Query, terms: Sequence[Term], neighbours: Sequence[Pair], signals: Signals
+) -> float:
     """Return what speaks for a candidate and against it beside the two rankings."""
     is_test = _TEST.search(candidate.path) and not _SPEAKS_OF_TESTS.search(query.text)
     return (
         signals.names * share(candidate, terms, "A")
-        + signals.phrase * phrase(candidate, terms) ** 2
+        + signals.phrase * phrase(candidate, neighbours) ** 2
         + signals.definition * query.exact * candidate.defines
         + signals.spelling * (query.exact and _own_name(candidate.symbol) == _own_name(query.text))
         + signals.path * candidate.placed

@@ -36,7 +36,7 @@ MOST_TOKENS: Final = 100_000
 DEPTH: Final = 100
 DEPTHS: Final = tuple(DEPTH << doubled for doubled in range(10))
 """How many chunks each ranking puts forward; more for a page that the ones before do not fill."""
-BUDGET: Final = 1_000
+BUDGET: Final = 500
 """About how many chunks are looked at for their words."""
 DEFAULT: Final = Signals()
 

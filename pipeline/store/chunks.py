@@ -48,7 +48,7 @@ class Wording:
     depth: int
 
 
-WEIGHED: Final = 6
+WEIGHED: Final = 4
 """How many terms, the rarest, decide which chunks become candidates; all of them decide how these are ranked."""
 # ts_rank takes the weights of code, comments, what a chunk lies in, and its names; 1 damps long chunks.
 WORTH: Final = """:weight_{at} * ts_rank('{{0.2, 0.3, 0.4, 1.0}}', c.lexemes, CAST(:term_{at} AS tsquery), 1)"""
