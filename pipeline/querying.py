@@ -1,4 +1,4 @@
-"""What a query asks for, read from its text alone: words, names of definitions, paths, and how much of it is prose."""
+"""What a query asks for, read from its text alone: words, names of definitions and paths."""
 
 from __future__ import annotations
 

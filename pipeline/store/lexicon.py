@@ -23,11 +23,7 @@ SELECT :repository, word, ndoc
 FROM ts_stat('SELECT lexemes FROM penstock.chunks WHERE repository_id = ' || CAST(:repository AS bigint))
 WHERE ndoc >= :rare AND word NOT LIKE '=%'
 """)
-NOTE: Final = text("""
-UPDATE penstock.repositories SET counted_chunks = (
-    SELECT count(*) FROM penstock.chunks WHERE repository_id = :repository)
-WHERE id = :repository
-""")
+NOTE: Final = text("UPDATE penstock.repositories SET counted_chunks = chunks WHERE id = :repository")
 
 
 def refresh(connection: Connection, repository_id: int) -> None:
