@@ -62,11 +62,9 @@ class Candidate:
     """
 
     id: int
-    repository_id: int
     file_id: int
     ordinal: int
     start_line: int
-    end_line: int
     symbol: str
     kind: str
     language: str

@@ -63,7 +63,7 @@ WITH matching AS (
         AND f.repository_id = ANY(:repositories) AND f.path LIKE ANY(:paths) {filters}
     ORDER BY length(f.path), f.path, c.ordinal LIMIT :depth
 )
-SELECT c.id, c.repository_id, c.file_id, c.ordinal, c.start_line, c.end_line, c.symbol, c.kind, c.language,
+SELECT c.id, c.file_id, c.ordinal, c.start_line, c.symbol, c.kind, c.language,
     f.path, c.content_hash, length(c.content) AS length, (
         SELECT jsonb_object_agg(u.lexeme, jsonb_build_array(array_to_string(u.weights, ''), u.positions))
         FROM unnest(c.lexemes) AS u

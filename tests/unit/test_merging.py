@@ -16,11 +16,9 @@ def ranked(ordinal: int, symbol: str, file_id: int = 1, kind: str = "method") ->
     """Return a chunk that was found."""
     found = Candidate(
         id=0,
-        repository_id=1,
         file_id=file_id,
         ordinal=ordinal,
         start_line=10 * ordinal + 1,
-        end_line=10 * ordinal + 9,
         symbol=symbol,
         kind=kind,
         language="python",

@@ -12,11 +12,9 @@ from pipeline.ranking import Candidate, Signals, bm25f, rank
 
 PLAIN: Final = Candidate(
     id=1,
-    repository_id=1,
     file_id=1,
     ordinal=0,
     start_line=1,
-    end_line=9,
     symbol="deliver",
     kind="function",
     language="python",
