@@ -72,7 +72,7 @@ def search(
         scope = _scope(connection, request)
     vectors, note = _vectors(embedder_for, scope, query)
     with reading(engine, snapshot=True) as connection, _matchable():
-        rounds = (_ranked(connection, request, signals, scope, vectors, depth) for depth in DEPTHS)
+        rounds = _rounds(connection, request, signals, scope, vectors)
         page = results.page(connection, rounds, request.limit, request.offset)
     state, coverage = _coverage(scope)
     answer = SearchResults(
@@ -141,33 +141,33 @@ def _vectors(
     return vectors, note
 
 
-def _ranked(
+def _rounds(
     connection: Connection,
     request: SearchRequest,
     signals: Signals,
     scope: Sequence[Row[Any]],
     vectors: dict[int, NDArray[np.float32]],
-    depth: int,
-) -> list[Ranked]:
-    """Return what vectors, words and paths find, `depth` chunks each, best first."""
+) -> Iterator[list[Ranked]]:
+    """Yield what vectors, words and paths find, best first; every round looks deeper than the one before."""
     pattern = None if request.path_glob is None else glob_pattern(request.path_glob)
     repositories = {row.id: row for row in scope}
     wanted = ChunkFilter(tuple(repositories), request.languages, request.kinds, pattern)
     query = parse(request.query)
-    similar = {
-        row.id: 1 - row.distance
-        for model_id, vector in vectors.items()
-        for row in (near(connection, model_id, vector, wanted, depth) if signals.vectors else ())
-    }
     total = sum(row.counted_chunks for row in repositories.values())
     found = terms(lexicon.look_up(connection, wanted.repository_ids, query.words), total)
     tsquery = matching(found, query.names if signals.definition else (), total, BUDGET) if signals.words else ""
-    wording = Wording(found, tsquery, query.names, query.paths if signals.path else (), depth)
-    rows = chunks.find(connection, wording, wanted, tuple(similar))
-    for model_id, vector in vectors.items():
-        similar |= similarities(connection, model_id, vector, [row.id for row in rows if row.id not in similar])
-    candidates = [Candidate(**row._asdict(), similarity=similar.get(row.id)) for row in rows]
-    return rank(candidates, query, found, signals, DEPTH)
+    for depth in DEPTHS:
+        similar = {
+            row.id: 1 - row.distance
+            for model_id, vector in vectors.items()
+            for row in (near(connection, model_id, vector, wanted, depth) if signals.vectors else ())
+        }
+        wording = Wording(found, tsquery, query.names, query.paths if signals.path else (), depth)
+        rows = chunks.find(connection, wording, wanted, tuple(similar))
+        for model_id, vector in vectors.items():
+            similar |= similarities(connection, model_id, vector, [row.id for row in rows if row.id not in similar])
+        candidates = [Candidate(**row._asdict(), similarity=similar.get(row.id)) for row in rows]
+        yield rank(candidates, query, found, signals, DEPTH)
 
 
 def _coverage(scope: Sequence[Row[Any]]) -> tuple[str, float]:
