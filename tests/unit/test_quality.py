@@ -89,14 +89,18 @@ def test_a_hit_is_right_when_it_holds_a_line_of_the_answer() -> None:
 
 
 def test_means_are_over_sources_and_differences_over_pairs() -> None:
-    """A source of many questions counts as much as one of few; the same answers differ by nothing, and surely so."""
+    """A source of many questions counts as much as one of few, and one of a handful not at all."""
     large = [asked("docstring", None, source="large") for _ in range(30)]
-    small = [asked("docstring", 1, source="small"), asked("docstring", 2, source="small")]
+    small = [asked("docstring", rank, source="small") for rank in (1, 2) * 5]
+    tiny = [asked("docstring", 1, source="tiny")]
     better = [asked("docstring", 1, source="large") for _ in range(30)]
-    found = {(row.name, row.system): row for row in rows({"one": large + small, "other": better + small})}
+    found = {
+        (row.name, row.system): row for row in rows({"one": large + small + tiny, "other": better + small + tiny})
+    }
     assert found["", "one"].mrr.value == pytest.approx((0 + 0.75) / 2)
     assert found["small", "other"].ahead == pytest.approx((0, 0, 0))
     assert found["large", "other"].ahead == pytest.approx((1, 1, 1))
+    assert found["tiny", "one"].mrr.value == 1
     low, high = found["small", "one"].mrr[1:]
     assert 0.5 <= low < 0.75 < high <= 1
 

@@ -23,6 +23,8 @@ DEPTH: Final = 10
 RESAMPLES: Final = 1_000
 SEED: Final = 20_261
 TAILS: Final = (2.5, 97.5)
+LEAST: Final = 10
+"""A source with fewer questions does not count in a mean of sources, where each of them would weigh too much."""
 
 
 class Scores(NamedTuple):
@@ -91,10 +93,11 @@ def _of_task(task: str, answers: Answers) -> Iterator[Row]:
     chosen = {name: [each for each in found if each.question.task == task] for name, found in answers.items()}
     sources = _by_source(chosen)
     asked = {each.question.source: each.question.language for each in next(iter(chosen.values()))}
+    counted = [source for source in asked if len(sources[source]) >= LEAST] or list(asked)
     languages = defaultdict(list)
-    for source, language in asked.items():
-        languages[language].append(source)
-    scopes = [("all", "", list(asked)), *(("language", name, found) for name, found in languages.items())]
+    for source in counted:
+        languages[asked[source]].append(source)
+    scopes = [("all", "", counted), *(("language", name, found) for name, found in languages.items())]
     for scope, name, members in (*scopes, *(("source", name, [name]) for name in asked)):
         yield from _of_scope(task, (scope, name), [sources[member] for member in members], list(answers))
 
