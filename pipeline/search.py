@@ -11,13 +11,13 @@ from sqlalchemy.exc import DataError
 from pipeline import checking, fitting, results, sources
 from pipeline.errors import EmbedderError, InvalidQuery, RepositoryNotFound
 from pipeline.querying import glob_pattern, matching, parse, terms
-from pipeline.ranking import Candidate, Ranked, Signals, rank
+from pipeline.ranking import Ranked, Signals, rank
 from pipeline.records import SearchResults
 from pipeline.states import ACTIVE
 from pipeline.store import chunks, lexicon
 from pipeline.store.chunks import ChunkFilter, Wording
 from pipeline.store.engine import reading
-from pipeline.store.near import near, similarities
+from pipeline.store.near import near
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -157,16 +157,13 @@ def _rounds(
     found = terms(lexicon.look_up(connection, wanted.repository_ids, query.words), total)
     tsquery = matching(found, query.names if signals.definition else (), total, BUDGET) if signals.words else ""
     for depth in DEPTHS:
-        similar = {
-            row.id: 1 - row.distance
+        similar = [
+            row.id
             for model_id, vector in vectors.items()
             for row in (near(connection, model_id, vector, wanted, depth) if signals.vectors else ())
-        }
+        ]
         wording = Wording(found, tsquery, query.names, query.paths if signals.path else (), depth)
-        rows = chunks.find(connection, wording, wanted, tuple(similar))
-        for model_id, vector in vectors.items():
-            similar |= similarities(connection, model_id, vector, [row.id for row in rows if row.id not in similar])
-        candidates = [Candidate(**row._asdict(), similarity=similar.get(row.id)) for row in rows]
+        candidates = chunks.find(connection, wording, wanted, similar, vectors)
         yield rank(candidates, query, found, signals, DEPTH)
 
 

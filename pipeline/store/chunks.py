@@ -5,16 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from pgvector import HalfVector
 from sqlalchemy import Row, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import BigInteger, Text
 
 from pipeline.querying import quoted
+from pipeline.ranking import Candidate
 from pipeline.store.near import TYPES, conditions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
     from sqlalchemy import Connection, TextClause
 
     from pipeline.querying import Term
@@ -50,6 +54,8 @@ class Wording:
 
 WEIGHED: Final = 4
 """How many terms, the rarest, decide which chunks become candidates; all of them decide how these are ranked."""
+# The columns are a Candidate's fields, in their order. Of a chunk's words only the query's are unnested: most of what a
+# candidate costs is what is unnested.
 # ts_rank takes the weights of code, comments, what a chunk lies in, and its names; 1 damps long chunks.
 WORTH: Final = """:weight_{at} * ts_rank('{{0.2, 0.3, 0.4, 1.0}}', c.lexemes, CAST(:term_{at} AS tsquery), 1)"""
 FIND: Final = """
@@ -63,25 +69,37 @@ WITH matching AS (
         AND f.repository_id = ANY(:repositories) AND f.path LIKE ANY(:paths) {filters}
     ORDER BY length(f.path), f.path, c.ordinal LIMIT :depth
 )
-SELECT c.id, c.file_id, c.ordinal, c.start_line, c.symbol, c.kind, c.language,
-    f.path, c.content_hash, length(c.content) AS length, (
-        SELECT jsonb_object_agg(u.lexeme, jsonb_build_array(array_to_string(u.weights, ''), u.positions))
-        FROM unnest(c.lexemes) AS u
-        WHERE u.lexeme = ANY(:lexemes)) AS found,
+SELECT c.id, c.file_id, c.ordinal, c.start_line, c.symbol, c.kind, c.language, f.path,
+    c.content_hash, length(c.content) AS length, (
+        SELECT json_object_agg(u.lexeme, json_build_array(array_to_string(u.weights, ''), u.positions))
+        FROM unnest(ts_delete(c.lexemes, tsvector_to_array(ts_delete(strip(c.lexemes), :lexemes)))) AS u) AS found,
     CAST(c.lexemes @@ CAST(:key AS tsquery) AS integer) + CAST(c.lexemes @@ CAST(:keys AS tsquery) AS integer)
         AS defines,
-    f.path LIKE ANY(:paths) AS placed
+    f.path LIKE ANY(:paths) AS placed, 1 - (c.embedding <=> v.vector) AS similarity
 FROM penstock.chunks c JOIN penstock.files f ON f.id = c.file_id
+LEFT JOIN unnest(:models, CAST(CAST(:vectors AS text[]) AS halfvec[])) AS v (model_id, vector)
+    ON v.model_id = c.model_id
 WHERE c.id IN (SELECT id FROM matching UNION SELECT id FROM placed UNION SELECT unnest(CAST(:near AS bigint[])))
 """
 
 
-def find(connection: Connection, wording: Wording, wanted: ChunkFilter, near: Sequence[int]) -> Sequence[Row[Any]]:
-    """Return the chunks that words or paths find and those of `near`, in no order, with the query's words in them."""
-    return connection.execute(*finding(wording, wanted, near)).all()
+def find(
+    connection: Connection,
+    wording: Wording,
+    wanted: ChunkFilter,
+    near: Sequence[int],
+    vectors: Mapping[int, NDArray[np.float32]],
+) -> list[Candidate]:
+    """Return the chunks that words or paths find and those of `near`, in no order.
+
+    `vectors` holds the query's vector by model.
+    """
+    return [Candidate(*row) for row in connection.execute(*finding(wording, wanted, near, vectors))]
 
 
-def finding(wording: Wording, wanted: ChunkFilter, near: Sequence[int]) -> tuple[TextClause, dict[str, object]]:
+def finding(
+    wording: Wording, wanted: ChunkFilter, near: Sequence[int], vectors: Mapping[int, NDArray[np.float32]]
+) -> tuple[TextClause, dict[str, object]]:
     """Return the statement that finds candidates, and its values."""
     filters, values = conditions(wanted)
     telling = wording.terms[:WEIGHED]
@@ -95,9 +113,15 @@ def finding(wording: Wording, wanted: ChunkFilter, near: Sequence[int]) -> tuple
         "paths": [pattern for path in wording.paths for pattern in _endings(path)],
         "lexemes": [term.lexeme for term in wording.terms],
         "near": list(near),
+        "models": list(vectors),
+        "vectors": [HalfVector(vector).to_text() for vector in vectors.values()],
         "depth": wording.depth,
     }
-    types = {**TYPES, "paths": ARRAY(Text), "lexemes": ARRAY(Text), "near": ARRAY(BigInteger)}
+    types = {
+        **TYPES,
+        **dict.fromkeys(("paths", "lexemes"), ARRAY(Text)),
+        **dict.fromkeys(("near", "models"), ARRAY(BigInteger)),
+    }
     typed = [bindparam(name, type_=kind) for name, kind in types.items() if name in values]
     return text(FIND.format(worth=worth, filters=filters)).bindparams(*typed), values
 

@@ -46,6 +46,7 @@ def connect(url: str, *, pool_size: int = 4, application_name: str = "penstock")
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=True,
+        pool_use_lifo=True,  # the session that was used last has its statements prepared
         hide_parameters=True,
         connect_args={"application_name": application_name, "connect_timeout": 10, **VANISHED_PEER},
     )
@@ -84,10 +85,12 @@ def unreachable(error: Exception) -> DatabaseError:
 def reading(engine: Engine, *, snapshot: bool = False) -> Iterator[Connection]:
     """Open a connection for reads; what a user asked must end in a user's error when the database is away.
 
-    On a `snapshot` all statements see the same rows.
+    On a `snapshot` all statements see the same rows, else each is a transaction of its own. Nothing is rolled back: the
+    driver would forget the statements that it has prepared, and each would be planned every time.
     """
     try:
         with engine.connect() as connection:
-            yield connection.execution_options(isolation_level="REPEATABLE READ") if snapshot else connection
+            yield connection.execution_options(isolation_level="REPEATABLE READ" if snapshot else "AUTOCOMMIT")
+            connection.commit()
     except OperationalError as error:
         raise unreachable(error) from error

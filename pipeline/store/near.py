@@ -27,9 +27,9 @@ FEW: Final = 10_000
 READ: Final = 50_000
 """Up to so many chunks that a filter leaves, reading them all is about as quick as an index, and misses none."""
 VISITED: Final = 2
-"""An index visits so many times the square root of its chunks: more chunks need more for the same recall."""
-MOST_VISITED: Final = 1_000
-"""The largest hnsw.ef_search that pgvector takes, and what a filtered scan begins with."""
+"""An index is to yield so many times the square root of the chunks: of more it takes more to find the same share."""
+MOST_AT_ONCE: Final = 1_000
+"""The largest hnsw.ef_search that pgvector takes; for more, the scan goes on where it was."""
 MOST_SCANNED: Final = 20_000
 """After so many chunks without enough that fit a filter, they are all read."""
 
@@ -48,16 +48,20 @@ SELECT c.id, c.embedding <=> CAST(:vector AS halfvec) AS distance FROM penstock.
 WHERE c.repository_id = ANY(:repositories) AND c.model_id = :model {filters}
 ORDER BY distance, c.id LIMIT :depth
 """
-# The planner proves from numbers in the text that a partial index holds what is wanted, never from parameters. A path
-# is looked up for each chunk that the index yields: a join would have all chunks of the repository read.
+# The planner proves from numbers in the text that a partial index holds what is wanted, never from parameters; and of a
+# limit that it does not know it expects too many rows for an index. A path
+# is looked up for each chunk that the index yields: a join would have all chunks of the repository read. A scan that
+# goes on yields no strict order, which the planner must not believe: hence the + 0.
 BY_INDEX: Final = """
-SELECT c.id, CAST(c.embedding AS halfvec({dimension})) <=> CAST(:vector AS halfvec({dimension})) AS distance
-FROM penstock.chunks c WHERE c.repository_id = {repository} AND c.model_id = {model} {filters}
-ORDER BY distance LIMIT {limit}
+WITH visited AS MATERIALIZED (
+    SELECT c.id, CAST(c.embedding AS halfvec({dimension})) <=> CAST(:vector AS halfvec({dimension})) AS distance
+    FROM penstock.chunks c WHERE c.repository_id = {repository} AND c.model_id = {model} {filters}
+    ORDER BY distance LIMIT {visited})
+SELECT id, distance FROM visited ORDER BY distance + 0, id LIMIT :depth
 """
 BY_PATH_OF_CHUNK: Final = "AND (SELECT f.path FROM penstock.files f WHERE f.id = c.file_id) ~ :pattern"
 SET_SCAN: Final = text("""
-SELECT set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('hnsw.ef_search', :visited, true),
+SELECT set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('hnsw.ef_search', :at_once, true),
     set_config('hnsw.max_scan_tuples', :scanned, true)
 """)
 OF_FILES: Final = """
@@ -76,11 +80,14 @@ FROM unnest(:repositories) AS r (id)
 
 
 class Ways(NamedTuple):
-    """How to read the repositories of a search: single files, as a whole, or by index where there is one."""
+    """How to read the repositories of a search: single files, as a whole, or by index where there is one.
+
+    `large` holds how many chunks the filter leaves; None where that was not counted.
+    """
 
     files: Sequence[int]
     plain: Sequence[int]
-    large: Sequence[int]
+    large: Mapping[int, int | None]
 
 
 def near(
@@ -101,12 +108,12 @@ def near(
     filters, values = conditions(wanted)
     values |= {"model": model_id, "vector": HalfVector(vector).to_text(), "depth": depth}
     ways = _ways(connection, wanted, values)
-    indexed = {} if exact else vectors.indexed(connection, ways.large, model_id)
+    indexed = {} if exact else vectors.indexed(connection, list(ways.large), model_id)
     plain = {*ways.plain, *ways.large} - indexed.keys()
     found: list[Row[Any]] = []
     for repository, chunks in indexed.items():
-        numbers = {"repository": repository, "model": model_id, "dimension": len(vector), "limit": depth}
-        rows = _by_index(connection, numbers, chunks, wanted, values)
+        numbers = {"repository": repository, "model": model_id, "dimension": len(vector)}
+        rows = _by_index(connection, numbers, ways.large[repository] or chunks, chunks, wanted, values)
         found += rows
         if len(rows) < depth:
             plain.add(repository)
@@ -120,7 +127,7 @@ def near(
 
 def _ways(connection: Connection, wanted: ChunkFilter, values: Mapping[str, object]) -> Ways:
     """Choose by how many chunks the filter leaves of each repository: files know their language and their chunks."""
-    left = dict.fromkeys(wanted.repository_ids, READ + 1)
+    left: dict[int, int | None] = dict.fromkeys(wanted.repository_ids)
     files: list[int] = []
     if wanted.languages or wanted.path_pattern:
         asked = {OF_LANGUAGE: wanted.languages, OF_PATH: wanted.path_pattern}
@@ -130,37 +137,28 @@ def _ways(connection: Connection, wanted: ChunkFilter, values: Mapping[str, obje
         left = {row.repository_id: row.chunks for row in rows if row.files is None}
     if wanted.kinds and left:
         of_kind = _execute(connection, OF_KIND, {**values, "repositories": list(left), "read": READ})
-        left = {row.repository_id: min(row.chunks, left[row.repository_id]) for row in of_kind}
+        left |= {row.repository_id: row.chunks for row in of_kind if row.chunks <= READ}
     return Ways(
         files,
-        plain=[repository for repository, chunks in left.items() if chunks <= READ],
-        large=[repository for repository, chunks in left.items() if chunks > READ],
+        plain=[repository for repository, chunks in left.items() if chunks is not None and chunks <= READ],
+        large={repository: chunks for repository, chunks in left.items() if chunks is None or chunks > READ},
     )
 
 
 def _by_index(
-    connection: Connection, numbers: dict[str, int], chunks: int, wanted: ChunkFilter, values: Mapping[str, object]
+    connection: Connection,
+    index: Mapping[str, int],
+    left: int,
+    chunks: int,
+    wanted: ChunkFilter,
+    values: Mapping[str, Any],
 ) -> Sequence[Row[Any]]:
-    """Return the nearest chunks of a repository by its index: a scan that is filtered looks further, and at more."""
+    """Return the nearest of the chunks that a filter leaves, by the index of all chunks of their repository."""
     filters, _ = conditions(wanted, BY_PATH_OF_CHUNK)
-    limit = numbers["limit"] * (2 if filters else 1)
-    visited = MOST_VISITED if filters else min(max(limit, VISITED * isqrt(chunks)), MOST_VISITED)
-    connection.execute(SET_SCAN, {"visited": str(visited), "scanned": str(max(MOST_SCANNED, 2 * limit))})
-    return _execute(connection, BY_INDEX.format(**numbers | {"limit": limit}, filters=filters), values)
-
-
-DISTANCES: Final = text("""
-SELECT c.id, c.embedding <=> CAST(:vector AS halfvec) AS distance FROM penstock.chunks c
-WHERE c.id = ANY(:ids) AND c.model_id = :model
-""").bindparams(bindparam("ids", type_=ARRAY(BigInteger)))
-
-
-def similarities(
-    connection: Connection, model_id: int, vector: NDArray[np.float32], ids: Sequence[int]
-) -> dict[int, float]:
-    """Return the cosine of a query's vector and that of each of these chunks, of those that the model has."""
-    values = {"ids": list(ids), "model": model_id, "vector": HalfVector(vector).to_text()}
-    return {row.id: 1 - row.distance for row in connection.execute(DISTANCES, values)}
+    visited = max(values["depth"], VISITED * isqrt(left))
+    at_once = min(visited * chunks // max(left, 1) + 1, MOST_AT_ONCE)
+    connection.execute(SET_SCAN, {"at_once": str(at_once), "scanned": str(max(MOST_SCANNED, 2 * visited))})
+    return _execute(connection, BY_INDEX.format(**index, visited=visited, filters=filters), values)
 
 
 def conditions(wanted: ChunkFilter, by_path: str = BY_PATH) -> tuple[str, dict[str, object]]:

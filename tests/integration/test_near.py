@@ -81,7 +81,7 @@ def test_the_nearest_of_what_is_wanted_come_first(
     if way == "files as a whole":
         monkeypatch.setattr(near_module, "FEW", 0)
     if way.endswith("as far as it goes"):
-        monkeypatch.setattr(near_module, "MOST_VISITED", 1)
+        monkeypatch.setattr(near_module, "MOST_AT_ONCE", 1)
         monkeypatch.setattr(near_module, "MOST_SCANNED", 1)
     order = "ORDER BY c.embedding <=> CAST('[1,0]' AS halfvec), c.id LIMIT 30"
     with filled.connect() as connection:

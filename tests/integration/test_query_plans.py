@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+import numpy as np
 import pytest
 from sqlalchemy import TextClause, text
 
@@ -137,7 +138,7 @@ def test_a_search_by_words_uses_the_text_index(filled: Engine) -> None:
         terms([("rare5", [1], 0), ("common", [2], 32_000)], 32_000), "'rare5' | 'rare6'", ("=rare5",), (), 100
     )
     with filled.connect() as connection:
-        shown = plan(connection, *chunks.finding(wording, ChunkFilter((3,)), [1, 2]))
+        shown = plan(connection, *chunks.finding(wording, ChunkFilter((3,)), [1, 2], {1: np.ones(4, np.float32)}))
     assert "ix_chunks_lexemes" in shown
     assert "Seq Scan on chunks" not in shown
 
@@ -150,8 +151,8 @@ def test_the_nearest_are_looked_up_in_the_index_of_their_repository(filled: Engi
             vectors.build(connection, vectors.Due("build", repository, 1, 4, 800, 0))
         connection.exec_driver_sql("SET enable_sort = off")  # of 800 chunks the planner would sort them all
         for filters in ("", near.BY_LANGUAGE, near.BY_PATH_OF_CHUNK):
-            statement = near.BY_INDEX.format(repository=3, model=1, dimension=4, limit=60, filters=filters)
-            known = {"vector": "[1,0,0,0]", "languages": ["go"], "pattern": "^src/"}
+            statement = near.BY_INDEX.format(repository=3, model=1, dimension=4, visited=60, filters=filters)
+            known = {"vector": "[1,0,0,0]", "depth": 30, "languages": ["go"], "pattern": "^src/"}
             values = {name: value for name, value in known.items() if f":{name}" in statement}
             shown = plan(connection, text(statement), values)
             assert re.findall(r"ix_chunks_vectors_\d+_\d+", shown) == ["ix_chunks_vectors_3_1"]

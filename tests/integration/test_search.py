@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.errors import EmbedderUnavailable, RepositoryNotFound, ValidationError
 from pipeline.search import DEPTH, LEAST_TOKENS, MOST_TOKENS, SearchRequest, search
+from pipeline.store.engine import reading
 from tests.driving import Driver
 from tests.embedders import WilfulEmbedder
 from tests.repositories import write
@@ -83,6 +84,16 @@ def test_pages_follow_each_other(driver: Driver) -> None:
     pages = [hit.path for offset in (0, 2) for hit in ask(driver, "message", limit=2, offset=offset).results]
     assert pages == everything[:4]
     assert len(set(pages)) == 4
+
+
+def test_the_statements_of_a_search_are_planned_once(driver: Driver) -> None:
+    """A session that has searched some times keeps the plans of all statements that a search needs (R52)."""
+    for _ in range(8):
+        ask(driver, "deliver a letter")
+    with reading(driver.engine) as connection:
+        kept = "\n".join(connection.exec_driver_sql("SELECT statement FROM pg_prepared_statements").scalars())
+    for table in ("indexing_jobs", "lexicon", "ts_rank", "<=>", "WITH ORDINALITY"):
+        assert table in kept
 
 
 def test_without_its_embedder_the_words_decide_and_the_answer_says_so(driver: Driver) -> None:
