@@ -94,9 +94,7 @@ def test_means_are_over_sources_and_differences_over_pairs() -> None:
     small = [asked("docstring", rank, source="small") for rank in (1, 2) * 5]
     tiny = [asked("docstring", 1, source="tiny")]
     better = [asked("docstring", 1, source="large") for _ in range(30)]
-    found = {
-        (row.name, row.system): row for row in rows({"one": large + small + tiny, "other": better + small + tiny})
-    }
+    found = {(row.name, row.system): row for row in rows({"one": large + small + tiny, "other": better + small + tiny})}
     assert found["", "one"].mrr.value == pytest.approx((0 + 0.75) / 2)
     assert found["small", "other"].ahead == pytest.approx((0, 0, 0))
     assert found["large", "other"].ahead == pytest.approx((1, 1, 1))
