@@ -58,7 +58,7 @@ FILES: Final = {
 
 def asked(task: str, rank: int | None, *, source: str = "shop", answers: Sequence[str] = ("a",)) -> Answered:
     """Return an answer whose right hit is at this rank."""
-    hits = tuple(Place("a" if at == rank else "wrong") for at in range(1, 11))
+    hits = tuple(Place("a" if at == rank else "wrong", 1, 30) for at in range(1, 11))
     return Answered(Question(task, source, "python", "q", tuple(map(Place, answers))), hits)
 
 
@@ -67,10 +67,16 @@ def asked(task: str, rank: int | None, *, source: str = "shop", answers: Sequenc
 
 @pytest.mark.parametrize(
     ("rank", "expected"),
-    [(1, (1, 1, 1, 1)), (3, (1 / 3, 0, 1, 1 / 2)), (10, (0.1, 0, 1, 1 / log2(11))), (None, (0, 0, 0, 0))],
+    [
+        (1, (1, 1, 1, 1, 1)),
+        (3, (1 / 3, 0, 1, 1 / 2, 1)),
+        (4, (1 / 4, 0, 1, 1 / log2(5), 0)),
+        (10, (0.1, 0, 1, 1 / log2(11), 0)),
+        (None, (0, 0, 0, 0, 0)),
+    ],
 )
 def test_an_answer_is_worth_its_rank(rank: int | None, expected: tuple[float, ...]) -> None:
-    """MRR@10, Recall@1, Recall@10 and NDCG@10 of one right answer."""
+    """MRR@10, Recall@1, Recall@10, NDCG@10 of one right answer, and whether it ends within a hundred lines."""
     assert scores(asked("docstring", rank)) == pytest.approx(expected)
 
 
