@@ -121,9 +121,10 @@ def _of_scope(
     values = np.mean([found.mean(axis=0) for found in sources], axis=0)
     spread = resampled(sources)
     for at, system in enumerate(systems):
-        found = [_interval(values[at, of], spread[:, at, of]) for of in range(len(Scores._fields))]
+        measures = (_interval(values[at, of], spread[:, at, of]) for of in range(len(Scores._fields)))
+        mrr, first, tenth, ndcg, early = measures
         ahead = _interval(values[at, 0] - values[0, 0], spread[:, at, 0] - spread[:, 0, 0])
-        yield Row(task, *scope, system, sum(map(len, sources)), *found, ahead=ahead)
+        yield Row(task, *scope, system, sum(map(len, sources)), mrr, first, tenth, ndcg, early, ahead)
 
 
 def resampled(sources: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:
