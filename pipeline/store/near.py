@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from heapq import nsmallest
-from math import isqrt
+from math import ceil, isqrt
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pgvector import HalfVector
@@ -156,7 +156,8 @@ def _by_index(
     """Return the nearest of the chunks that a filter leaves, by the index of all chunks of their repository."""
     filters, _ = conditions(wanted, BY_PATH_OF_CHUNK)
     visited = max(values["depth"], VISITED * isqrt(left))
-    at_once = min(visited * chunks // max(left, 1) + 1, MOST_AT_ONCE)
+    looked_at = max(visited, visited * chunks // max(left, 1))
+    at_once = ceil(looked_at / ceil(looked_at / MOST_AT_ONCE))  # what is looked at beyond the visited costs as much
     connection.execute(SET_SCAN, {"at_once": str(at_once), "scanned": str(max(MOST_SCANNED, 2 * visited))})
     return _execute(connection, BY_INDEX.format(**index, visited=visited, filters=filters), values)
 

@@ -67,7 +67,9 @@ def build(engine: Engine, repository: int) -> None:
         (ChunkFilter(()), "false"),
     ],
 )
-@pytest.mark.parametrize("way", ["exact", "by index", "files as a whole", "by index as far as it goes"])
+@pytest.mark.parametrize(
+    "way", ["exact", "by index", "files as a whole", "by index as far as it goes", "by index in goes"]
+)
 def test_the_nearest_of_what_is_wanted_come_first(
     filled: Engine, monkeypatch: pytest.MonkeyPatch, wanted: ChunkFilter, condition: str, way: str
 ) -> None:
@@ -83,6 +85,9 @@ def test_the_nearest_of_what_is_wanted_come_first(
     if way.endswith("as far as it goes"):
         monkeypatch.setattr(near_module, "MOST_AT_ONCE", 1)
         monkeypatch.setattr(near_module, "MOST_SCANNED", 1)
+    if way.endswith("in goes"):
+        monkeypatch.setattr(near_module, "MOST_AT_ONCE", 7)
+        monkeypatch.setattr(near_module, "VISITED", 20)
     order = "ORDER BY c.embedding <=> CAST('[1,0]' AS halfvec), c.id LIMIT 30"
     with filled.connect() as connection:
         if way.startswith("by index"):  # of so few chunks the planner would sort them all

@@ -143,6 +143,19 @@ def test_a_search_by_words_uses_the_text_index(filled: Engine) -> None:
     assert "Seq Scan on chunks" not in shown
 
 
+def test_the_words_of_a_long_chunk_stay_in_its_row(filled: Engine) -> None:
+    """To weigh hundreds of chunks reads no words out of line; what is long goes there with the content (R52)."""
+    words = " ".join(f"word{number}" for number in range(150))
+    prolong = """UPDATE penstock.chunks SET lexemes = to_tsvector('simple', :words), content = (
+        SELECT string_agg(md5(CAST(n AS text)), ' ') FROM generate_series(1, 50) AS n) WHERE id = 7"""
+    with filled.begin() as connection:
+        connection.execute(text(prolong), {"words": words})
+        away = "SELECT pg_column_toast_chunk_id(lexemes), pg_column_toast_chunk_id(content) FROM penstock.chunks"
+        lexemes, content = connection.execute(text(f"{away} WHERE id = 7")).one()
+    assert lexemes is None
+    assert content is not None
+
+
 def test_the_nearest_are_looked_up_in_the_index_of_their_repository(filled: Engine) -> None:
     """The planner proves from the text of the statement which of many partial indexes holds what is wanted (R52)."""
     with filled.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
