@@ -21,7 +21,7 @@ USUAL_LENGTH: Final = 750
 """The k1, b and average length, in characters, of BM25; like FIELDS found with the develop set of ops/bench/quality."""
 FLATTEST: Final = 1e-6
 _TEST = re.compile(r"(?:^|/)(?:tests?|testing|specs?|__tests__|testdata|fixtures)/|(?:^|/)(?:test_[^/]*|conftest\.py)$"
-                   r"|[._-](?:test|tests|spec)\.\w+$|Tests?\.\w+$")  # fmt: skip
+                   r"|[._-](?:test|tests|spec)\.\w+$|Tests?\.\w+$|(?:^|/)\.(?:ci|circleci|github|gitlab)/")  # fmt: skip
 _NAMES = re.compile(r"\w+")
 _SPEAKS_OF_TESTS = re.compile(r"(?:^|[^a-z])(?:tests?|testing|specs?|fixtures?)(?:[^a-z]|$)", re.IGNORECASE)
 
@@ -32,10 +32,10 @@ class Signals:
 
     `vectors` and `words` are the two rankings. For a chunk count `names` (the share of the query's words in the names
     that it defines), `definition` (it defines what the query is the name of), `spelling` (and letter by letter),
-    `phrase` (words that stand side by side in the query do so in it: the square of their share) and `path` (it is in a
-    file that the query names). Against it count `tests` (it is a test, and the query does not speak of tests), `data`
-    (it is a variable, which mostly is a table of values), `prose` (it is no code) and `copies` (something better says
-    the same).
+    `phrase` (words that stand side by side in the query do so in its code: the square of their share) and `path` (it
+    is in a file that the query names). Against it count `tests` (it is a test or run by CI, and the query does not
+    speak of tests), `data` (it is a variable, which mostly is a table of values), `prose` (it is no code) and `copies`
+    (something better says the same). Tests and prose quote what code says, and have no `phrase`.
     """
 
     vectors: float = 1.0
@@ -45,7 +45,7 @@ class Signals:
     spelling: float = 1.5
     phrase: float = 8.0
     path: float = 8.0
-    tests: float = 2.0
+    tests: float = 3.0
     data: float = 1.0
     prose: float = 1.0
     copies: float = 3.0
@@ -165,15 +165,16 @@ def _bonus(
 ) -> float:
     """Return what speaks for a candidate and against it beside the two rankings."""
     is_test = _TEST.search(candidate.path) and not _SPEAKS_OF_TESTS.search(query.text)
+    is_prose = candidate.language in PROSE
     return (
         signals.names * share(candidate, terms, "A")
-        + signals.phrase * phrase(candidate, neighbours) ** 2
+        + signals.phrase * (0 if is_test or is_prose else phrase(candidate, neighbours) ** 2)
         + signals.definition * query.exact * candidate.defines
         + signals.spelling * (query.exact and _own_name(candidate.symbol) == _own_name(query.text))
         + signals.path * candidate.placed
         - signals.tests * bool(is_test)
         - signals.data * (candidate.kind == "variable")
-        - signals.prose * (candidate.language in PROSE)
+        - signals.prose * is_prose
     )
 
 

@@ -60,10 +60,13 @@ class Narrowing(NamedTuple):
     languages: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
     path_glob: str | None = None
+    alone: bool = False
+    """Search one repository of several."""
 
 
 NARROWINGS: Final = (
     Narrowing("everything"),
+    Narrowing("one repository", alone=True),
     Narrowing("language python", languages=("python",)),
     Narrowing("language javascript", languages=("javascript",)),
     Narrowing("kind method", kinds=("method",)),
@@ -149,6 +152,8 @@ def report(console: Console, home: Home, queries: Sequence[str]) -> None:
     columns = ("search ms p50", "p95", "near ms p50", "p95", "exact ms p50", "p95", *(f"recall@{k}" for k in KEPT))
     table = Table("filter", *columns, title=title)
     for narrowing in NARROWINGS:
+        if narrowing.alone and len(repositories) == 1:
+            continue
         with phase(console, f"asking for {narrowing.title}"):
             table.add_row(narrowing.title, *measured(home, repositories, queries, narrowing))
     console.print(table)
@@ -160,8 +165,10 @@ def measured(
 ) -> Iterator[str]:
     """Yield the row of a filter: times of the whole search, of its near half, of reading all; and what is missed."""
     filters = narrowing._asdict()
-    del filters["title"]
-    asking = [SearchRequest(query, project_id=PROJECT, **filters) for query in queries]
+    del filters["title"], filters["alone"]
+    repositories = repositories[:1] if narrowing.alone else repositories
+    root = repositories[0].root_path if narrowing.alone else None
+    asking = [SearchRequest(query, project_id=PROJECT, repo_path=root, **filters) for query in queries]
     yield from times(lambda request: search(home.engine, home.embedder_for, request), asking)[1]
     embedder = home.embedder_for("local", MODEL)
     pattern = glob_pattern(narrowing.path_glob) if narrowing.path_glob else None

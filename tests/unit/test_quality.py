@@ -58,7 +58,7 @@ FILES: Final = {
 
 def asked(task: str, rank: int | None, *, source: str = "shop", answers: Sequence[str] = ("a",)) -> Answered:
     """Return an answer whose right hit is at this rank."""
-    hits = tuple(Place("a" if at == rank else "wrong") for at in range(1, 11))
+    hits = tuple(Place("a" if at == rank else "wrong", 1, 30) for at in range(1, 11))
     return Answered(Question(task, source, "python", "q", tuple(map(Place, answers))), hits)
 
 
@@ -67,10 +67,16 @@ def asked(task: str, rank: int | None, *, source: str = "shop", answers: Sequenc
 
 @pytest.mark.parametrize(
     ("rank", "expected"),
-    [(1, (1, 1, 1, 1)), (3, (1 / 3, 0, 1, 1 / 2)), (10, (0.1, 0, 1, 1 / log2(11))), (None, (0, 0, 0, 0))],
+    [
+        (1, (1, 1, 1, 1, 1)),
+        (3, (1 / 3, 0, 1, 1 / 2, 1)),
+        (4, (1 / 4, 0, 1, 1 / log2(5), 0)),
+        (10, (0.1, 0, 1, 1 / log2(11), 0)),
+        (None, (0, 0, 0, 0, 0)),
+    ],
 )
 def test_an_answer_is_worth_its_rank(rank: int | None, expected: tuple[float, ...]) -> None:
-    """MRR@10, Recall@1, Recall@10 and NDCG@10 of one right answer."""
+    """MRR@10, Recall@1, Recall@10, NDCG@10 of one right answer, and whether it ends within a hundred lines."""
     assert scores(asked("docstring", rank)) == pytest.approx(expected)
 
 
@@ -89,14 +95,16 @@ def test_a_hit_is_right_when_it_holds_a_line_of_the_answer() -> None:
 
 
 def test_means_are_over_sources_and_differences_over_pairs() -> None:
-    """A source of many questions counts as much as one of few; the same answers differ by nothing, and surely so."""
+    """A source of many questions counts as much as one of few, and one of a handful not at all."""
     large = [asked("docstring", None, source="large") for _ in range(30)]
-    small = [asked("docstring", 1, source="small"), asked("docstring", 2, source="small")]
+    small = [asked("docstring", rank, source="small") for rank in (1, 2) * 5]
+    tiny = [asked("docstring", 1, source="tiny")]
     better = [asked("docstring", 1, source="large") for _ in range(30)]
-    found = {(row.name, row.system): row for row in rows({"one": large + small, "other": better + small})}
+    found = {(row.name, row.system): row for row in rows({"one": large + small + tiny, "other": better + small + tiny})}
     assert found["", "one"].mrr.value == pytest.approx((0 + 0.75) / 2)
     assert found["small", "other"].ahead == pytest.approx((0, 0, 0))
     assert found["large", "other"].ahead == pytest.approx((1, 1, 1))
+    assert found["tiny", "one"].mrr.value == 1
     low, high = found["small", "one"].mrr[1:]
     assert 0.5 <= low < 0.75 < high <= 1
 

@@ -72,6 +72,17 @@ def test_each_signal_decides_between_equals(better: Candidate, worse: Candidate,
         assert order(worse, better, near, query=query, signals=off)[0] == worse.id
 
 
+@pytest.mark.parametrize(
+    "quoting",
+    [replace(OTHER, path="tests/mail.py"), replace(OTHER, path=".ci/run"), replace(OTHER, language="markdown")],
+)
+def test_what_quotes_the_code_is_behind_the_code(quoting: Candidate) -> None:
+    """A test, a script of CI or a document with the query's very words does not beat code that has some of them."""
+    quote = replace(quoting, found={"letter": ("D", [9]), "send": ("D", [7])})
+    code = replace(PLAIN, found={"letter": ("D", [9]), "send": ("D", [4])})
+    assert order(quote, code)[0] == code.id
+
+
 def test_a_query_about_tests_finds_tests() -> None:
     """Who speaks of tests wants them."""
     test = replace(PLAIN, path="tests/mail.py")

@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     """By system; of every system the answers to the same questions in the same order."""
 
 DEPTH: Final = 10
+FEW_LINES: Final = 100
 RESAMPLES: Final = 1_000
 SEED: Final = 20_261
 TAILS: Final = (2.5, 97.5)
+LEAST: Final = 10
+"""A source with fewer questions does not count in a mean of sources, where each of them would weigh too much."""
 
 
 class Scores(NamedTuple):
@@ -32,6 +35,8 @@ class Scores(NamedTuple):
     recall_1: float
     recall_10: float
     ndcg: float
+    early: float
+    """Whether the first right answer ends within the first hundred lines."""
 
 
 class Interval(NamedTuple):
@@ -55,6 +60,7 @@ class Row:
     recall_1: Interval
     recall_10: Interval
     ndcg: Interval
+    early: Interval
     ahead: Interval
     """By how much its MRR@10 is above that of the first system, question by question."""
 
@@ -63,8 +69,9 @@ def scores(answered: Answered) -> Scores:
     """Return the measures of one answer."""
     rank = answered.rank
     if rank is None or rank > DEPTH:
-        return Scores(0.0, 0.0, 0.0, 0.0)
-    return Scores(1 / rank, float(rank == 1), 1.0, _gain(answered) if answered.question.every else 1 / log2(rank + 1))
+        return Scores(0.0, 0.0, 0.0, 0.0, 0.0)
+    gain = _gain(answered) if answered.question.every else 1 / log2(rank + 1)
+    return Scores(1 / rank, float(rank == 1), 1.0, gain, float((answered.lines or 0) <= FEW_LINES))
 
 
 def _gain(answered: Answered) -> float:
@@ -91,10 +98,11 @@ def _of_task(task: str, answers: Answers) -> Iterator[Row]:
     chosen = {name: [each for each in found if each.question.task == task] for name, found in answers.items()}
     sources = _by_source(chosen)
     asked = {each.question.source: each.question.language for each in next(iter(chosen.values()))}
+    counted = [source for source in asked if len(sources[source]) >= LEAST] or list(asked)
     languages = defaultdict(list)
-    for source, language in asked.items():
-        languages[language].append(source)
-    scopes = [("all", "", list(asked)), *(("language", name, found) for name, found in languages.items())]
+    for source in counted:
+        languages[asked[source]].append(source)
+    scopes = [("all", "", counted), *(("language", name, found) for name, found in languages.items())]
     for scope, name, members in (*scopes, *(("source", name, [name]) for name in asked)):
         yield from _of_scope(task, (scope, name), [sources[member] for member in members], list(answers))
 
@@ -113,9 +121,10 @@ def _of_scope(
     values = np.mean([found.mean(axis=0) for found in sources], axis=0)
     spread = resampled(sources)
     for at, system in enumerate(systems):
-        mrr, first, tenth, ndcg = (_interval(values[at, of], spread[:, at, of]) for of in range(len(Scores._fields)))
+        measures = (_interval(values[at, of], spread[:, at, of]) for of in range(len(Scores._fields)))
+        mrr, first, tenth, ndcg, early = measures
         ahead = _interval(values[at, 0] - values[0, 0], spread[:, at, 0] - spread[:, 0, 0])
-        yield Row(task, *scope, system, sum(map(len, sources)), mrr, first, tenth, ndcg, ahead)
+        yield Row(task, *scope, system, sum(map(len, sources)), mrr, first, tenth, ndcg, early, ahead)
 
 
 def resampled(sources: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:

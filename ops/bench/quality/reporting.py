@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ops.bench.quality.metrics import Answers, Interval, Row
 
-MEASURES = ("mrr", "recall_1", "recall_10", "ndcg")
+MEASURES = ("mrr", "recall_1", "recall_10", "ndcg", "early")
 
 
 def as_json(rows: Sequence[Row], answers: Answers) -> str:
@@ -41,8 +41,8 @@ def tables(rows: Sequence[Row]) -> Iterator[Table]:
 
 
 def _overall(rows: Sequence[Row]) -> Table:
-    columns = ("task", "system", "queries", "MRR@10", "95 %", "R@1", "R@10", "NDCG@10", "against the first", "95 %")
-    table = Table(*columns, title="Mean over sources")
+    measures = ("MRR@10", "95 %", "R@1", "R@10", "NDCG@10", "100 lines")
+    table = Table("task", "system", "queries", *measures, "against the first", "95 %", title="Mean over sources")
     for row in rows:
         table.add_row(
             row.task,

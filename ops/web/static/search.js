@@ -11,7 +11,7 @@ const SHOWN = 16;
 const KINDS = "function class method interface struct enum type variable module section table text".split(" ");
 const LANGUAGES = ("bash c cpp csharp css go html java javascript json kotlin lua markdown php python ruby rust "
   + "scala sql swift toml tsx typescript yaml").split(" ");
-const EXAMPLES = ["where are retries limited", "give back the message of a worker that died", "parse_config"];
+const EXAMPLES = ["where are retries limited", "which settings are read once at the start", "parse_config"];
 const FILTERS = ["repo", "language", "kind", "path"];
 
 /** The view of a search; what is asked stands in the address, after the #, where no server and no log sees it. */
