@@ -20,6 +20,8 @@ MAX_WORDS: Final = 64
 MAX_NAMES: Final = 8
 SHORT: Final = 4
 """So many words may be the parts of one name: "retry policy" finds `RetryPolicy`."""
+TOGETHER: Final = 0.3
+"""How far two words of a query are from meeting by chance: at 1 the rarer one is always with the other."""
 DIRECTORY_MARK: Final = "(?P<ps_d>/)"
 """A named group of pathspec's, which PostgreSQL does not know."""
 
@@ -101,22 +103,31 @@ def terms(lexemes: Iterable[tuple[str, Sequence[int], int]], total: int) -> tupl
 def matching(terms: Sequence[Term], names: Sequence[str], total: int, budget: int) -> str:
     """Return the tsquery of what is worth ranking: about `budget` chunks that hold the rarest terms, or names.
 
-    Terms are taken from the rarest on, alone, as long as the budget lasts; the common ones after that in pairs.
+    Terms are taken from the rarest on, alone, as long as the budget lasts; the common ones after that in pairs. What
+    even no pair is rare enough for must hold all terms.
     """
     clauses = [quoted(name) for name in names]
     expected, alone = 0.0, 0
     for term in terms:
-        if expected + term.chunks > budget and alone:
+        if expected + term.chunks > budget and len(terms) > 1:
             break
         clauses.append(quoted(term.lexeme))
         expected += term.chunks
         alone += 1
     for left, right in combinations(terms[alone:], 2):
-        both = left.chunks * right.chunks / max(total, 1)
+        both = _in_both(left, right, total)
         if expected + both <= budget:
             clauses.append(f"({quoted(left.lexeme)} & {quoted(right.lexeme)})")
             expected += both
+    if terms and len(clauses) == len(names):
+        clauses.append(f"({' & '.join(quoted(term.lexeme) for term in terms)})")
     return " | ".join(clauses)
+
+
+def _in_both(left: Term, right: Term, total: int) -> float:
+    """Return in how many chunks both terms will be: words of one query meet more often than by chance."""
+    by_chance = left.chunks * right.chunks / max(total, 1)
+    return float(by_chance ** (1 - TOGETHER) * min(left.chunks, right.chunks) ** TOGETHER)
 
 
 def quoted(lexeme: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Row, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
@@ -46,17 +46,13 @@ def _named(project_id: str, root_path: str) -> Select[Any]:
     return select(repositories).where(repositories.c.project_id == project_id, repositories.c.root_path == root_path)
 
 
-LISTED: Final = text("""
-SELECT r.*, m.embedder, m.model, m.dimension
-FROM penstock.repositories r LEFT JOIN penstock.models m ON m.id = r.model_id
-WHERE CAST(:project AS text) IS NULL OR r.project_id = :project
-ORDER BY r.project_id, r.root_path
-""")
-
-
 def listed(connection: Connection, project_id: str | None) -> Sequence[Row[Any]]:
     """Return the repositories of a project, or all, with their model and totals."""
-    return connection.execute(LISTED, {"project": project_id}).all()
+    model = (models.c.embedder, models.c.model, models.c.dimension)
+    query = select(repositories, *model).outerjoin_from(repositories, models)
+    if project_id is not None:
+        query = query.where(repositories.c.project_id == project_id)
+    return connection.execute(query.order_by(repositories.c.project_id, repositories.c.root_path)).all()
 
 
 def root_paths(connection: Connection) -> Sequence[str]:

@@ -61,4 +61,7 @@ def test_common_terms_are_looked_up_in_pairs() -> None:
     assert matching(found, ["=getset"], 10_000, 4_000) == "'=getset' | 'rare' | 'seldom' | ('get' & 'set')"
     assert matching(terms([("self", [1], 9_000)], 10_000), [], 10_000, 4_000) == "'self'"
     assert matching([], [], 10_000, 4_000) == ""
+    common = terms([("get", [1], 5_000), ("self", [2], 9_000)], 10_000)
+    assert matching(common, ["=getself"], 10_000, 4_000) == "'=getself' | ('get' & 'self')"
+    assert matching(common[:1], [], 10_000, 4_000) == "'get'"
     assert matching(terms([("it's", [1], 1), ("a\\b", [2], 2)], 10), [], 10, 9) == r"'it''s' | 'a\\b'"
