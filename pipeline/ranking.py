@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
@@ -99,11 +100,13 @@ def rank(
     similar = _scaled([found.similarity for found in candidates], depth)
     worth = _scaled([bm25f(found, terms) for found in candidates], depth)
     neighbours = pairs(terms)
+    total = sum(term.weight for term in terms)
+    told = {term.lexeme: term.weight / total for term in terms}
     ranked = [
         Ranked(
             found,
-            signals.vectors * nearness + signals.words * value + _bonus(found, query, terms, neighbours, signals),
-            share(found, terms),
+            signals.vectors * nearness + signals.words * value + _bonus(found, query, told, neighbours, signals),
+            share(found, told),
         )
         for found, nearness, value in zip(candidates, similar, worth, strict=True)
     ]
@@ -121,13 +124,10 @@ def bm25f(candidate: Candidate, terms: Sequence[Term]) -> float:
     return worth
 
 
-def share(candidate: Candidate, terms: Sequence[Term], fields: str = "ABCD") -> float:
-    """Return how much of what the terms tell a chunk has in one of these fields, from 0 to 1."""
-    found, total = candidate.found or {}, sum(term.weight for term in terms)
-    held = sum(
-        term.weight for term in terms if term.lexeme in found and not set(fields).isdisjoint(found[term.lexeme][0])
-    )
-    return held / total if total else 0.0
+def share(candidate: Candidate, told: Mapping[str, float], field: str = "") -> float:
+    """Return how much of what the lexemes tell a chunk has, or has in a field, from 0 to 1."""
+    found = candidate.found or {}
+    return sum(told.get(lexeme, 0.0) for lexeme, (fields, _) in found.items() if field in fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,21 +161,26 @@ def phrase(candidate: Candidate, pairs: Sequence[Pair]) -> float:
 
 
 def _bonus(
-    candidate: Candidate, query: Query, terms: Sequence[Term], neighbours: Sequence[Pair], signals: Signals
+    candidate: Candidate, query: Query, told: Mapping[str, float], neighbours: Sequence[Pair], signals: Signals
 ) -> float:
     """Return what speaks for a candidate and against it beside the two rankings."""
-    is_test = _TEST.search(candidate.path) and not _SPEAKS_OF_TESTS.search(query.text)
+    is_test = _is_test(candidate.path) and not _SPEAKS_OF_TESTS.search(query.text)
     is_prose = candidate.language in PROSE
     return (
-        signals.names * share(candidate, terms, "A")
+        signals.names * share(candidate, told, "A")
         + signals.phrase * (0 if is_test or is_prose else phrase(candidate, neighbours) ** 2)
         + signals.definition * query.exact * candidate.defines
         + signals.spelling * (query.exact and _own_name(candidate.symbol) == _own_name(query.text))
         + signals.path * candidate.placed
-        - signals.tests * bool(is_test)
+        - signals.tests * is_test
         - signals.data * (candidate.kind == "variable")
         - signals.prose * is_prose
     )
+
+
+@lru_cache(maxsize=10_000)
+def _is_test(path: str) -> bool:
+    return _TEST.search(path) is not None
 
 
 def _own_name(symbol: str) -> list[str]:
