@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import pytest
 
-from ops.model.collect import sources
+from ops.model.collect import Source, sources
 from ops.model.evaluate import HELD_OUT, by_family, embedder, judged, remarked
 from ops.model.examples import BUCKETS, chosen, encoded, reciprocal_ranks, vocabulary
 from ops.model.pairs import Pair, pairs_of, summary
@@ -71,6 +71,16 @@ def test_definitions_are_paired_with_what_is_written_about_them(tmp_path: Path) 
 def test_a_summary_is_a_sentence_about_the_code(written: str, query: str | None) -> None:
     """Markup goes, and what describes nothing is no query."""
     assert summary(written) == query
+
+
+def test_only_the_version_that_the_table_names_is_read(tmp_path: Path) -> None:
+    """Debian gives out today's version of a source; another than the table's is refused, and so are signatures."""
+    for version in ("1.2.13", "1.2.130", "1.3"):
+        for ending in ("orig.tar.gz", "orig-extra.tar.xz", "orig.tar.gz.asc"):
+            (tmp_path / f"zlib_{version}.{ending}").touch()
+    found = Source("debian", "zlib", "1.2.13", "Zlib", "train").archives(tmp_path)
+    assert [path.name for path in found] == ["zlib_1.2.13.orig-extra.tar.xz", "zlib_1.2.13.orig.tar.gz"]
+    assert not Source("debian", "zlib", "1.2.12", "Zlib", "train").archives(tmp_path)
 
 
 def test_a_section_of_prose_is_paired_with_its_heading(tmp_path: Path) -> None:
