@@ -10,26 +10,22 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 
 from ops.bench.quality import minilm
 from ops.model.collect import sources
 from ops.model.evaluate import embedder, judged
-from ops.model.examples import chosen, vocabulary
+from ops.model.examples import beside, chosen, vocabulary
 from ops.model.stored import pairs_from
 from ops.model.training import Trainer, first_vectors
-from pipeline.embedders.static_model import WEIGHTS, load, save
+from pipeline.embedders.static_model import WEIGHTS, save
 
-if TYPE_CHECKING:
-    from ops.model.pairs import Pair
-    from pipeline.embedders.static_model import StaticModel
-
-NAME: Final = "penstock-code-2"
+NAME: Final = "penstock-code-3"
 DIMENSION: Final = 256
 USES: Final = ("train", "develop")
-MOST_OF_A_SOURCE: Final = 1_000
+MOST_OF_A_SOURCE: Final = 1_500
 MOST_TO_DEVELOP: Final = 500
 
 
@@ -38,13 +34,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m ops.model", description=__doc__)
     parser.add_argument("folder", type=Path, help="where archives and pairs are kept")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="where the weights go")
-    parser.add_argument("--rounds", type=int, default=4, help="how often each pair is seen")
-    parser.add_argument("--start", type=Path, help="the files of a model to go on from")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each pair is seen")
     arguments = parser.parse_args()
     read = {use: pairs_from(arguments.folder, [each for each in sources() if each.use == use]) for use in USES}
     train, develop = chosen(read["train"], MOST_OF_A_SOURCE), chosen(read["develop"], MOST_TO_DEVELOP)
-    _say(f"{len(train):,} pairs to learn from, {len(develop):,} to develop with")
-    trainer = _going_on(train, load(arguments.start)) if arguments.start else _beginning(train, arguments.folder)
+    others = beside(read["train"], MOST_OF_A_SOURCE)
+    _say(f"{len(train):,} pairs to learn from and {len(others):,} other chunks, {len(develop):,} pairs to develop with")
+    rows = vocabulary(train)
+    meanings = _meanings(arguments.folder, list(rows))
+    trainer = Trainer(train, rows, first_vectors(rows, meanings, DIMENSION), others)
     began = time.monotonic()
 
     def tell(step: int, loss: float) -> None:
@@ -54,17 +52,6 @@ def main() -> None:
     trainer.run(tell, arguments.rounds, every=500)
     model = trainer.model(NAME)
     save(model, arguments.out, pairs=len(train), develop_mrr=round(judged(embedder(model), develop).mean, 4))
-
-
-def _beginning(train: list[Pair], folder: Path) -> Trainer:
-    rows = vocabulary(train)
-    return Trainer(train, rows, first_vectors(rows, _meanings(folder, list(rows)), DIMENSION))
-
-
-def _going_on(train: list[Pair], model: StaticModel) -> Trainer:
-    trainer = Trainer(train, model.rows, model.vectors.astype(np.float32))
-    trainer.go_on_from(model)
-    return trainer
 
 
 def _meanings(folder: Path, words: list[str]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:

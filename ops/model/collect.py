@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import glob
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ class Source:
 
     @property
     def command(self) -> list[str]:
-        """What fetches its archive into the current folder; of Debian's sources the upstream part.
+        """What fetches its archive into the current folder; of Debian's sources the upstream part, in today's version.
 
         Where a language's libraries are installed as source, the built package (deb) holds it as well.
         """
@@ -42,6 +43,13 @@ class Source:
             case _:
                 return ["apt-get", "source", "--download-only", "--quiet", "--only-source", self.name]
 
+    def archives(self, place: Path) -> list[Path]:
+        """Return what of it lies in a folder; of Debian's sources only the upstream version that the table names."""
+        kinds = ["*.whl", "*.tgz", "*.deb"]
+        if self.registry == "debian":
+            kinds = [f"{glob.escape(f'{self.name}_{self.version}')}.orig*.tar.{kind}" for kind in ("gz", "xz", "bz2")]
+        return sorted(path for kind in kinds for path in place.glob(kind)) if place.is_dir() else []
+
 
 def sources(table: Path = SOURCES) -> tuple[Source, ...]:
     """Return the sources of a table."""
@@ -53,16 +61,12 @@ def collect(folder: Path, wanted: tuple[Source, ...]) -> Iterator[tuple[Source, 
     """Fetch what is not there yet, each into a folder of its own, and yield its archives; say what cannot be had."""
     for source in wanted:
         place = folder / source.registry / source.name.replace("/", "__")
-        if not _archives(place):
+        if not source.archives(place):
             place.mkdir(parents=True, exist_ok=True)
             subprocess.run(source.command, cwd=place, check=False, stdout=subprocess.DEVNULL)  # noqa: S603 - our table
-        found = _archives(place)
+        found = source.archives(place)
         if not found:
-            sys.stderr.write(f"not to be had: {source.registry} {source.name} {source.version}\n")
+            others = ", ".join(sorted(path.name for path in place.iterdir())) or "nothing"
+            sys.stderr.write(f"not to be had: {source.registry} {source.name} {source.version}; there is {others}\n")
         for archive in found:
             yield source, archive
-
-
-def _archives(place: Path) -> list[Path]:
-    kinds = ("*.whl", "*.tgz", "*.orig*.tar.gz", "*.orig*.tar.xz", "*.orig*.tar.bz2", "*.deb")
-    return sorted(path for kind in kinds for path in place.glob(kind)) if place.is_dir() else []

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from ops.bench.quality.stemming import stem
 from pipeline.embedders.static_model import Fields, bucket_of, fields_of
 from pipeline.tokenizing import subwords
 
@@ -31,10 +32,14 @@ GROUP: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A pair's words: rows, square roots of their counts, and for the passage the field that each is in."""
+    """A pair's words: rows, square roots of their counts, and for the passage the field that each is in.
+
+    `named` says which words of the query are in the definition's name, whatever their endings.
+    """
 
     query_rows: NDArray[np.int32]
     query_counts: NDArray[np.float32]
+    named: NDArray[np.bool_]
     rows: NDArray[np.int32]
     counts: NDArray[np.float32]
     fields: NDArray[np.int8]
@@ -43,9 +48,9 @@ class Example:
 @cache
 def words_of(pair: Pair) -> tuple[list[str], Fields | tuple[list[str], ...]]:
     """Return the words of the query and of each field; a query does not begin with the name, as Go's comments do."""
-    name, *rest = (subwords(text)[:LONGEST_FIELD] for text in fields_of(pair.passage))
-    query = subwords(pair.query)
-    return query[len(name) :] if pair.language == "go" and query[: len(name)] == name else query, (name, *rest)
+    fields = tuple(subwords(text)[:LONGEST_FIELD] for text in fields_of(pair.passage))
+    name, query = subwords(pair.name), subwords(pair.query)
+    return query[len(name) :] if pair.language == "go" and query[: len(name)] == name else query, fields
 
 
 def vocabulary(pairs: Iterable[Pair]) -> dict[str, int]:
@@ -64,9 +69,12 @@ def encoded(pair: Pair, rows: Mapping[str, int]) -> Example:
     counts = [Counter(_row(word, rows) for word in words) for words in fields]
     found = [(row, times, at) for at, field in enumerate(counts) for row, times in field.items()]
     asked = Counter(_row(word, rows) for word in query)
+    name = {stem(word) for word in subwords(pair.name)}
+    named = {_row(word, rows) for word in query if stem(word) in name}
     return Example(
         np.array(list(asked), np.int32),
         np.sqrt(np.array(list(asked.values()), np.float32)),
+        np.array([row in named for row in asked], np.bool_),
         np.array([row for row, _, _ in found], np.int32),
         np.sqrt(np.array([times for _, times, _ in found], np.float32)),
         np.array([field for _, _, field in found], np.int8),
@@ -86,6 +94,17 @@ def chosen(pairs: Iterable[Pair], most: int) -> list[Pair]:
         if of_source[pair.source] < most and of_query[pair.query] < MOST_OF_A_QUERY and len(words_of(pair)[0]) > 2:  # noqa: PLR2004
             of_source[pair.source] += 1
             of_query[pair.query] += 1
+            kept.append(pair)
+    return kept
+
+
+def beside(pairs: Iterable[Pair], most: int) -> list[Pair]:
+    """Return up to half of `most` chunks of each source that nothing is written about."""
+    of_source: Counter[str] = Counter()
+    kept = []
+    for pair in pairs:
+        if not pair.query and of_source[pair.source] < most // 2:
+            of_source[pair.source] += 1
             kept.append(pair)
     return kept
 

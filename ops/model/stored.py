@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ops.model.collect import Source
     from ops.model.pairs import Pair
 
-MOST_READ: Final = 4_000
+MOST_READ: Final = 1_500
 
 
 def pairs_from(folder: Path, wanted: Iterable[Source]) -> list[Pair]:

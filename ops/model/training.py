@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
@@ -36,6 +37,11 @@ FIRST_FIELDS: Final = (3.4, 1.0, 1.4, 1.0)
 QUESTIONS: Final = 0.15
 """How often a query is turned into a question, so that what makes it one does not count."""
 ADDED: Final = 3
+UNNAMED: Final = 0.15
+"""How often a query has none of the words of the definition's name, when others are left: who asks may not know it."""
+LEAST_LEFT: Final = 2
+OTHERS: Final = 256
+"""How many chunks besides those that are asked for a query is held against, of the same sources."""
 QUESTION_WORDS: Final = "how where what which when why who is are do does did can should we you i the in it".split()
 BLOCK: Final = 2_048
 """Words that are worked on at a time: so they stay in the processor's cache."""
@@ -65,7 +71,7 @@ class Adam:
 
 @dataclass(frozen=True, slots=True)
 class Bags:
-    """The words of a batch of b pairs: first those of the queries, then of the passages, each a run of `rows`."""
+    """The words of a batch: those of its queries, then of their passages, then of others, each a run of `rows`."""
 
     rows: NDArray[np.int32]
     weights: Array
@@ -74,19 +80,23 @@ class Bags:
     starts: NDArray[np.int64]
 
     @classmethod
-    def of(cls, examples: Sequence[Example], chance: np.random.Generator, asking: Sequence[int] = ()) -> Bags:
+    def of(
+        cls,
+        examples: Sequence[Example],
+        chance: np.random.Generator,
+        asking: Sequence[int] = (),
+        others: Sequence[Example] = (),
+    ) -> Bags:
         """Return the bags of a batch, with a fifth of the words left out; the field of a query's word is -1.
 
-        Some queries get a few of the rows `asking` added.
+        Some queries get a few of the rows `asking` added, and some lose the words of the name.
         """
-        none = np.empty(0, np.int32)
-        added = [chance.choice(asking, ADDED) if asking and chance.random() < QUESTIONS else none for _ in examples]
-        rows = [np.append(each.query_rows, more).astype(np.int32) for each, more in zip(examples, added, strict=True)]
-        asked = [np.append(each.query_counts, np.ones(len(more))) for each, more in zip(examples, added, strict=True)]
-        counts = np.concatenate([*asked, *(each.counts for each in examples)], dtype=np.float32)
-        unasked = np.concatenate([each.fields for each in examples])
+        queries = [_asked(each, chance, asking) for each in examples]
+        passages = [*examples, *others]
+        rows = [*(row for row, _ in queries), *(each.rows for each in passages)]
+        counts = np.concatenate([*(count for _, count in queries), *(each.counts for each in passages)])
+        unasked = np.concatenate([each.fields for each in passages])
         fields = np.append(np.full(len(counts) - len(unasked), -1, np.int8), unasked)
-        rows += [each.rows for each in examples]
         lengths = np.array([len(each) for each in rows])
         ends = np.cumsum(lengths)
         kept = chance.random(len(counts), np.float32) > DROPPED
@@ -97,13 +107,32 @@ class Bags:
         )
 
 
+def _asked(
+    example: Example, chance: np.random.Generator, asking: Sequence[int]
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Return the words of a query as it is asked this time, and their weights."""
+    rows, counts, unnamed = example.query_rows, example.query_counts, ~example.named
+    if unnamed.sum() >= LEAST_LEFT and chance.random() < UNNAMED:
+        rows, counts = rows[unnamed], counts[unnamed]
+    if asking and chance.random() < QUESTIONS:
+        more = chance.choice(asking, ADDED).astype(np.int32)
+        rows, counts = np.append(rows, more), np.append(counts, np.ones(ADDED, np.float32))
+    return rows, counts
+
+
 class Trainer:
     """The parameters in training: a vector a row, a gain a row for each side, a weight a field, a temperature."""
 
-    def __init__(self, pairs: Sequence[Pair], rows: Mapping[str, int], vectors: Array, seed: int = 0) -> None:
+    def __init__(
+        self, pairs: Sequence[Pair], rows: Mapping[str, int], vectors: Array, others: Sequence[Pair] = (), seed: int = 0
+    ) -> None:
         self._pairs, self._rows = pairs, rows
         self._examples = [encoded(pair, rows) for pair in pairs]
-        self._labels = np.array([crc32(pair.query.lower().encode("utf-8", "replace")) for pair in pairs])
+        self._others = [encoded(pair, rows) for pair in others]
+        self._places = defaultdict[str, list[int]](list)
+        for at, pair in enumerate(others):
+            self._places[pair.source].append(at)
+        self._labels = np.array([[_label(pair.query.lower()), _label(pair.passage.content)] for pair in pairs])
         self._chance = np.random.default_rng(seed)
         self._asking = [rows[word] for word in QUESTION_WORDS if word in rows]
         rarity = self._rarity(len(vectors))
@@ -119,13 +148,6 @@ class Trainer:
             seen[np.union1d(each.query_rows, each.rows)] += 1
         return np.log(np.maximum(np.log((len(self._examples) + 1) / (seen + 1)), 0.3)).astype(np.float32)
 
-    def go_on_from(self, model: StaticModel) -> None:
-        """Begin where a model with the same rows has ended."""
-        lengths = np.maximum(np.linalg.norm(model.vectors.astype(np.float32), axis=1), 1.0)
-        self._vectors.values[:] = model.vectors / lengths[:, None]
-        self._gains.values[:] = np.log(np.stack([model.query_weights, model.passage_weights]) * lengths)
-        self._fields.values[:] = np.log(model.field_weights)
-
     def run(self, tell: Callable[[int, float], None], rounds: int, every: int = 200) -> None:
         """Train; `tell` hears the step and the mean loss now and then."""
         total = rounds * (len(self._pairs) // 512)
@@ -139,7 +161,7 @@ class Trainer:
                 return
 
     def _step(self, batch: NDArray[np.int64], number: int, slow: float) -> float:
-        bags = Bags.of([self._examples[at] for at in batch], self._chance, self._asking)
+        bags = Bags.of([self._examples[at] for at in batch], self._chance, self._asking, self._beside(batch))
         sides = (bags.fields >= 0).astype(np.int8)
         fields = np.concatenate([self._fields.values, np.zeros(1, np.float32)])  # the last is a query's
         weights = bags.weights * np.exp(self._gains.values[sides, bags.rows] + fields[bags.fields])
@@ -153,6 +175,14 @@ class Trainer:
         self._fields.step(np.bincount(bags.fields[sides == 1], felt[sides == 1], len(FIRST_FIELDS)), number, slow)
         self._temperature.step(np.array([warmer]), number, slow)
         return loss
+
+    def _beside(self, batch: NDArray[np.int64]) -> list[Example]:
+        """Return some other chunks of the batch's sources."""
+        drawn = set()
+        for at in self._chance.choice(batch, OTHERS).tolist():
+            if places := self._places.get(self._pairs[at].source):
+                drawn.add(places[self._chance.integers(len(places))])
+        return [self._others[at] for at in sorted(drawn)]
 
     def model(self, name: str) -> StaticModel:
         """Return what was learned so far, its vectors as whole numbers."""
@@ -222,25 +252,34 @@ def _runs(starts: NDArray[np.int64], size: int) -> Iterator[tuple[slice, slice]]
 
 
 def contrast(sums: NDArray[Any], labels: NDArray[np.int64], heat: float) -> tuple[float, Array, float]:
-    """Return the symmetric softmax loss of b queries and b passages, and its gradients by the sums and by log `heat`.
+    """Return the softmax loss of b queries, their passages and m others, and its gradients by the sums and log `heat`.
 
-    Pairs with the same query are not told apart.
+    `labels`, shape (b, 2), name queries and passages: pairs that have one of them in common are not told apart. Each
+    query is held against all passages, each of the b passages against the queries.
     """
-    half = len(sums) // 2
+    half = len(labels)
     lengths = np.linalg.norm(sums, axis=1, keepdims=True) + 1e-6
     units = sums / lengths
     scores = (units[:half] @ units[half:].T) * heat
-    same = (labels[:, None] == labels) & ~np.eye(half, dtype=bool)
+    own = np.eye(*scores.shape, dtype=np.bool_)
+    same = np.zeros(scores.shape, np.bool_)
+    same[:, :half] = (labels[:, None] == labels).any(axis=2)
+    same &= ~own
     scores[same] = -1e4
-    by_query, by_passage = _softmax(scores, 1), _softmax(scores, 0)
+    by_query, by_passage = _softmax(scores, 1), _softmax(scores[:, :half], 0)
     right = np.log(by_query.diagonal() + 1e-12) + np.log(by_passage.diagonal() + 1e-12)
-    gradient = (by_query + by_passage) / 2 - np.eye(half, dtype=np.float32)
+    gradient = by_query / 2 - own
+    gradient[:, :half] += by_passage / 2
     gradient[same] = 0
     gradient /= half
     warmer = float((gradient * scores)[~same].sum())
     pull = np.concatenate([gradient @ units[half:], gradient.T @ units[:half]]) * np.float32(heat)
     pull = (pull - units * (units * pull).sum(axis=1, keepdims=True)) / lengths
-    return -float(right.mean()) / 2, pull, warmer
+    return -float(right.mean()) / 2, pull.astype(np.float32), warmer
+
+
+def _label(text: str) -> int:
+    return crc32(text.encode("utf-8", "replace"))
 
 
 def _softmax(scores: Array, axis: int) -> Array:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pipeline.embedders import Passage
 
-MODEL: Final = "penstock-code-2"
+MODEL: Final = "penstock-code-3"
 DIMENSION: Final = 256
 BATCH_SIZE: Final = 512
 SLICE: Final = 100_000

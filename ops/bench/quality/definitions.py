@@ -6,7 +6,7 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ops.model.pairs import Description, description
+from ops.model.descriptions import Description, description
 from pipeline.grammars import parse
 from pipeline.grammars.siblings import below, grouped, inside
 from pipeline.grammars.tables import GRAMMARS

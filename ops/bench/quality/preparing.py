@@ -11,7 +11,7 @@ import pipeline
 from ops.bench.quality.records import BARE, WHOLE, Place, Question
 from ops.bench.quality.sources import archives, lay_out, read, stamp
 from ops.bench.quality.tasks import Survey, questions
-from ops.model import pairs
+from ops.model import descriptions, pairs
 
 if TYPE_CHECKING:
     from ops.bench.quality.sources import Package
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 HERE: Final = Path(__file__).parent
 MAKING: Final = (
     *(HERE / f"{name}.py" for name in ("definitions", "messages", "sources", "stemming", "tasks")),
+    Path(descriptions.__file__),
     Path(pairs.__file__),
     Path(pipeline.__file__).parent / "grammars",
 )

@@ -13,7 +13,8 @@ from ops.bench.quality.definitions import DESCRIBED, bare, definitions
 from ops.bench.quality.messages import messages
 from ops.bench.quality.records import BARE, Place, Question
 from ops.bench.quality.stemming import stem
-from ops.model.pairs import PASSED_OVER, summary
+from ops.model.descriptions import summary
+from ops.model.pairs import PASSED_OVER
 from pipeline.languages import language_of
 from pipeline.tokenizing import subwords
 
