@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import random
 import sys
 from collections import Counter, defaultdict
 from dataclasses import replace
@@ -120,7 +121,8 @@ def remarked(pair: Pair) -> Pair:
 def sample(pairs: Sequence[Pair], family: str) -> list[Pair]:
     """Return some pairs of a language, as many of each package and all in one pool; the same ones each time."""
     packages = Counter(pair.source for pair in pairs)
-    return [replace(pair, source=family) for pair in chosen(pairs, max(1, SAMPLE // len(packages)))]
+    mixed = random.Random(1).sample(pairs, len(pairs))  # noqa: S311 - of no secret
+    return [replace(pair, source=family) for pair in chosen(mixed, max(1, SAMPLE // len(packages)))]
 
 
 def judged(embed: Embed, pairs: Sequence[Pair]) -> Score:
