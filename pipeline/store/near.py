@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from pipeline.store.chunks import ChunkFilter
 
-FEW: Final = 10_000
-"""So many chunks of files that a filter names are read file by file."""
 READ: Final = 50_000
 """Up to so many chunks that a filter leaves, reading them all is about as quick as an index, and misses none."""
 VISITED: Final = 2
@@ -66,7 +64,7 @@ SELECT set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('hns
 """)
 OF_FILES: Final = """
 SELECT f.repository_id, sum(f.chunk_count) AS chunks,
-    CASE WHEN sum(f.chunk_count) <= :few THEN array_agg(f.id) END AS files
+    CASE WHEN sum(f.chunk_count) <= :most THEN array_agg(f.id) END AS files
 FROM penstock.files f
 WHERE f.repository_id = ANY(:repositories) AND f.chunk_count > 0 {filters} GROUP BY f.repository_id
 """
@@ -132,7 +130,7 @@ def _ways(connection: Connection, wanted: ChunkFilter, values: Mapping[str, obje
     if wanted.languages or wanted.path_pattern:
         asked = {OF_LANGUAGE: wanted.languages, OF_PATH: wanted.path_pattern}
         clauses = " ".join(clause for clause, value in asked.items() if value)
-        rows = _execute(connection, OF_FILES.format(filters=clauses), {**values, "few": FEW})
+        rows = _execute(connection, OF_FILES.format(filters=clauses), {**values, "most": READ})
         files = [file for row in rows for file in row.files or ()]
         left = {row.repository_id: row.chunks for row in rows if row.files is None}
     if wanted.kinds and left:
