@@ -67,9 +67,7 @@ def build(engine: Engine, repository: int) -> None:
         (ChunkFilter(()), "false"),
     ],
 )
-@pytest.mark.parametrize(
-    "way", ["exact", "by index", "files as a whole", "by index as far as it goes", "by index in goes"]
-)
+@pytest.mark.parametrize("way", ["exact", "by index", "by index as far as it goes", "by index in goes"])
 def test_the_nearest_of_what_is_wanted_come_first(
     filled: Engine, monkeypatch: pytest.MonkeyPatch, wanted: ChunkFilter, condition: str, way: str
 ) -> None:
@@ -79,9 +77,6 @@ def test_the_nearest_of_what_is_wanted_come_first(
             build(filled, repository)
     if way.startswith("by index"):
         monkeypatch.setattr(near_module, "READ", 0)
-        monkeypatch.setattr(near_module, "FEW", 0)
-    if way == "files as a whole":
-        monkeypatch.setattr(near_module, "FEW", 0)
     if way.endswith("as far as it goes"):
         monkeypatch.setattr(near_module, "MOST_AT_ONCE", 1)
         monkeypatch.setattr(near_module, "MOST_SCANNED", 1)
