@@ -47,9 +47,9 @@ WHERE c.repository_id = ANY(:repositories) AND c.model_id = :model {filters}
 ORDER BY distance, c.id LIMIT :depth
 """
 # The planner proves from numbers in the text that a partial index holds what is wanted, never from parameters; and of a
-# limit that it does not know it expects too many rows for an index. A path
-# is looked up for each chunk that the index yields: a join would have all chunks of the repository read. A scan that
-# goes on yields no strict order, which the planner must not believe: hence the + 0.
+# limit that it does not know it expects too many rows for an index. A path is looked up for each chunk that the index
+# yields: a join would have all chunks of the repository read. A scan that goes on yields no strict order, which the
+# planner must not believe: hence the + 0.
 BY_INDEX: Final = """
 WITH visited AS MATERIALIZED (
     SELECT c.id, CAST(c.embedding AS halfvec({dimension})) <=> CAST(:vector AS halfvec({dimension})) AS distance
@@ -64,7 +64,7 @@ SELECT set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('hns
 """)
 OF_FILES: Final = """
 SELECT f.repository_id, sum(f.chunk_count) AS chunks,
-    CASE WHEN sum(f.chunk_count) <= :most THEN array_agg(f.id) END AS files
+    CASE WHEN sum(f.chunk_count) <= :read THEN array_agg(f.id) END AS files
 FROM penstock.files f
 WHERE f.repository_id = ANY(:repositories) AND f.chunk_count > 0 {filters} GROUP BY f.repository_id
 """
@@ -127,20 +127,17 @@ def _ways(connection: Connection, wanted: ChunkFilter, values: Mapping[str, obje
     """Choose by how many chunks the filter leaves of each repository: files know their language and their chunks."""
     left: dict[int, int | None] = dict.fromkeys(wanted.repository_ids)
     files: list[int] = []
+    plain: list[int] = []
     if wanted.languages or wanted.path_pattern:
         asked = {OF_LANGUAGE: wanted.languages, OF_PATH: wanted.path_pattern}
         clauses = " ".join(clause for clause, value in asked.items() if value)
-        rows = _execute(connection, OF_FILES.format(filters=clauses), {**values, "most": READ})
+        rows = _execute(connection, OF_FILES.format(filters=clauses), {**values, "read": READ})
         files = [file for row in rows for file in row.files or ()]
         left = {row.repository_id: row.chunks for row in rows if row.files is None}
     if wanted.kinds and left:
         of_kind = _execute(connection, OF_KIND, {**values, "repositories": list(left), "read": READ})
-        left |= {row.repository_id: row.chunks for row in of_kind if row.chunks <= READ}
-    return Ways(
-        files,
-        plain=[repository for repository, chunks in left.items() if chunks is not None and chunks <= READ],
-        large={repository: chunks for repository, chunks in left.items() if chunks is None or chunks > READ},
-    )
+        plain = [row.repository_id for row in of_kind if row.chunks <= READ]
+    return Ways(files, plain, {repository: chunks for repository, chunks in left.items() if repository not in plain})
 
 
 def _by_index(

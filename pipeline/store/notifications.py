@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 JOB: Final = ", ".join(f"j.{column.name}" for column in indexing_jobs.columns)
 # What is due, with its job. A moment further ahead than anything is ever put off was written before the server's clock
 # was set back.
-DUE: Final = """
+_DUE = """
 SELECT o.event_id, o.attempts, o.served, e.type, e.at, e.detail, clock_timestamp() AS now, {job},
        EXISTS (SELECT FROM penstock.job_events f WHERE f.job_id = j.id AND f.type = e.type AND f.id < e.id) AS repeated
 FROM penstock.notification_outbox o
@@ -26,6 +26,7 @@ JOIN penstock.indexing_jobs j ON j.id = e.job_id
 WHERE o.due_at <= clock_timestamp() OR o.due_at > clock_timestamp() + make_interval(secs => :longest)
 ORDER BY o.due_at, o.event_id LIMIT :most FOR UPDATE OF o SKIP LOCKED
 """
+DUE: Final = text(_DUE.format(job=JOB))
 
 SUPERSEDE: Final = text("""
 DELETE FROM penstock.notification_outbox o USING penstock.job_events e
@@ -63,7 +64,7 @@ DELETE FROM penstock.notification_outbox WHERE event_id = ANY(:events) AND serve
 
 def due(connection: Connection, most: int, longest: float) -> Sequence[Row[Any]]:
     """Lock up to `most` events that are due, with the rows of their jobs; nothing is put off for over `longest` s."""
-    return connection.execute(text(DUE.format(job=JOB)), {"most": most, "longest": longest}).all()
+    return connection.execute(DUE, {"most": most, "longest": longest}).all()
 
 
 def supersede(connection: Connection, rules: Collection[tuple[str, str]]) -> int:

@@ -71,7 +71,8 @@ def scores(answered: Answered) -> Scores:
     if rank is None or rank > DEPTH:
         return Scores(0.0, 0.0, 0.0, 0.0, 0.0)
     gain = _gain(answered) if answered.question.every else 1 / log2(rank + 1)
-    return Scores(1 / rank, float(rank == 1), 1.0, gain, float((answered.lines or 0) <= FEW_LINES))
+    lines = sum(hit.last - hit.first + 1 for hit in answered.hits[:rank])
+    return Scores(1 / rank, float(rank == 1), 1.0, gain, float(lines <= FEW_LINES))
 
 
 def _gain(answered: Answered) -> float:

@@ -51,8 +51,3 @@ class Answered:
         """The place of the first right hit, from 1; None when there is none."""
         right = (at for at, hit in enumerate(self.hits, 1) if any(map(hit.meets, self.question.answers)))
         return next(right, None)
-
-    @property
-    def lines(self) -> int | None:
-        """How many lines have been read at the end of the first right hit; None when there is none."""
-        return None if self.rank is None else sum(hit.last - hit.first + 1 for hit in self.hits[: self.rank])
