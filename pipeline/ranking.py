@@ -132,19 +132,20 @@ def share(candidate: Candidate, told: Mapping[str, float], field: str = "") -> f
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two lexemes that stand side by side in a query, how far apart, and how much the less telling of them tells."""
+    """Two lexemes that stand side by side in a query, how far apart, and their share of what all its pairs tell."""
 
     left: str
     right: str
     gap: int
-    weight: float
+    share: float
 
 
 def pairs(terms: Sequence[Term]) -> list[Pair]:
-    """Return the neighbours of a query, in order."""
+    """Return the neighbours of a query, in order; a pair tells as much as the less telling of the two."""
     order = sorted((position, term.lexeme, term.weight) for term in terms for position in term.positions)
+    total = sum(min(left[2], right[2]) for left, right in pairwise(order))
     return [
-        Pair(left, right, right_at - left_at, min(left_weight, right_weight))
+        Pair(left, right, right_at - left_at, min(left_weight, right_weight) / total)
         for (left_at, left, left_weight), (right_at, right, right_weight) in pairwise(order)
     ]
 
@@ -155,9 +156,8 @@ def phrase(candidate: Candidate, pairs: Sequence[Pair]) -> float:
     for pair in pairs:
         if pair.left in found and pair.right in found:
             places = found[pair.right][1]
-            held += pair.weight * any(place + pair.gap in places for place in found[pair.left][1])
-    total = sum(pair.weight for pair in pairs)
-    return held / total if total else 0.0
+            held += pair.share * any(place + pair.gap in places for place in found[pair.left][1])
+    return held
 
 
 def _bonus(
