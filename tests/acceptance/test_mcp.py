@@ -61,11 +61,12 @@ class Home:
 
 @contextmanager
 def new_home(folder: Path, **settings: str) -> Iterator[Home]:
-    """Yield a home that does not exist yet; what was started in it is stopped at the end."""
+    """Yield a home that does not exist yet; at the end, if it was ever used, it is shut down and removed."""
     home = Home(folder, settings)
     yield home
     subprocess.run([*PENSTOCK, "down"], env=os.environ | home.environment, check=True, capture_output=True)
-    shutil.rmtree(home.folder)
+    if home.folder.exists():
+        shutil.rmtree(home.folder)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
         yield home
 
 
-def test_an_agent_goes_from_nothing_to_an_answer(home: Home, tmp_path: Path) -> None:
+def test_an_agent_goes_from_nothing_to_an_answer(tmp_path: Path) -> None:
     """A client with nothing but the command gets a database, workers, an index and a passage (R61)."""
     root = repository(tmp_path / "shop", SOURCE)
 
@@ -93,7 +94,8 @@ def test_an_agent_goes_from_nothing_to_an_answer(home: Home, tmp_path: Path) -> 
             assert (best["path"], best["symbol"], best["start_line"]) == ("retries.py", "delay_before_retry", 1)
             assert (found["index_state"], found["coverage"]) == ("complete", 1.0)
 
-    talk(conversation)
+    with new_home(tmp_path / "home") as home:
+        talk(conversation)
 
 
 def test_a_job_outlives_a_client_and_a_shim_that_are_killed(tmp_path: Path) -> None:
