@@ -117,6 +117,15 @@ def engine(database_url: str) -> Iterator[Engine]:
     engine.dispose()
 
 
+@pytest.fixture(scope="module")
+def shared_engine(server_url: str, template: str) -> Iterator[Engine]:
+    """Yield an engine on a database for those tests of a module that only look: whoever fills it seals it."""
+    with _fresh_database(server_url, template) as url:
+        engine = connect(url)
+        yield engine
+        engine.dispose()
+
+
 @contextmanager
 def _fresh_database(server_url: str, template: str) -> Iterator[str]:
     name = f"penstock_test_{os.getpid()}_{next(SERIAL)}"
