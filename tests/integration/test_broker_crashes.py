@@ -181,7 +181,7 @@ def test_thousands_of_messages_are_done_once_and_nothing_is_left(shop: Engine) -
 
 
 def test_a_restart_of_the_server_loses_nothing(own_server: Path) -> None:
-    """After an immediate stop of PostgreSQL the work goes on within seconds; each effect comes once (R33)."""
+    """After an immediate stop of PostgreSQL the work goes on within 10 s; each effect comes once (R33)."""
     engine = connect(make_url(postgres.ensure(own_server)).render_as_string(hide_password=False))
     database.upgrade(postgres.ensure(own_server))
     execute(engine, EFFECTS)
@@ -193,7 +193,7 @@ def test_a_restart_of_the_server_loses_nothing(own_server: Path) -> None:
         before = until(lambda: len(effects(engine)))
         restarted = monotonic()
         until(lambda: len(effects(engine)) > before)
-        assert monotonic() - restarted < 5
+        assert monotonic() - restarted < 10
         until(lambda: left(engine)[0] == 0)
         assert [worker.end() for worker in workers] == [0, 0]
     assert len(effects(engine)) == 500 * len(Stage)
