@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -201,7 +202,9 @@ def test_an_interrupted_command_leaves_a_job_that_goes_on(newcomer: Newcomer, tm
     newcomer.embed(DRAGGING)
     process = newcomer.start("index", str(root), embedder="ollama")
     assert process.stderr is not None
-    eventually(lambda: "%" in (process.stderr.readline() if process.stderr else ""))
+    # Work is under way. Before, the command may still import, and Ctrl-C would hang coverage's tracer in its own lock.
+    while not re.search(r"[1-9]\d* %", line := process.stderr.readline()):
+        assert line, "the command ended early"
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
     assert process.returncode == Exit.INTERRUPTED, said
