@@ -81,8 +81,8 @@ def test_an_agent_goes_from_nothing_to_an_answer(tmp_path: Path) -> None:
     root = repository(tmp_path / "shop", SOURCE)
 
     async def conversation() -> None:
-        async with connected(shim(home.environment)) as agent:
-            assert not home.folder.exists(), "the client was answered before anything was set up"
+        async with connected(shim(own.environment)) as agent:
+            assert not own.folder.exists(), "the client was answered before anything was set up"
             code, words = await agent.refused("search_code", query=QUESTION, repo_path=str(root))
             assert (code, "start_indexing_background" in words) == ("REPOSITORY_NOT_FOUND", True)
             job = await agent.ask("start_indexing_background", repo_path=str(root))
@@ -94,7 +94,7 @@ def test_an_agent_goes_from_nothing_to_an_answer(tmp_path: Path) -> None:
             assert (best["path"], best["symbol"], best["start_line"]) == ("retries.py", "delay_before_retry", 1)
             assert (found["index_state"], found["coverage"]) == ("complete", 1.0)
 
-    with new_home(tmp_path / "home") as home:
+    with new_home(tmp_path / "home") as own:
         talk(conversation)
 
 
