@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from pipeline.stages.workbench import Workbench
 
 ORPHAN_CHECK: Final = 1.0
+HEED_MILLISECONDS: Final = 200
+"""How long an idle thread of Dramatiq may take to hear that it should end; the end of a process awaits it twice."""
 ENROL_CHECK: Final = 0.05
 ALIVE_SECONDS: Final = 60.0
 """How long the process may stand still beyond what a file's native code may hold it up."""
@@ -87,7 +89,7 @@ def serve(settings: Settings, url: str, stages: tuple[Stage, ...], threads: int,
     threading.excepthook = partial(leave_with_thread, ended)
     bench, broker = equip(settings, url, stages, threads, place, ended)
     broker.emit_after("process_boot")  # as Dramatiq's own runner does: the time limits begin to be watched
-    worker = Worker(broker, queues=set(map(str, stages)), worker_threads=threads)
+    worker = Worker(broker, queues=set(map(str, stages)), worker_threads=threads, worker_timeout=HEED_MILLISECONDS)
     worker.start()
     caretaker = Caretaker(broker, bench, settings.job_status_retention_days)
     caretaker.start()

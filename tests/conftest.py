@@ -36,6 +36,9 @@ UNSAFE_BUT_QUICK: Final = ("fsync", "full_page_writes", "synchronous_commit")
 SERIAL: Final = count(1)
 KNOWS_STRATEGIES: Final = 150_000
 
+# The tests start hundreds of processes of their own; each would compile all that it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell has it for what runs in its background
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -112,6 +115,15 @@ def engine(database_url: str) -> Iterator[Engine]:
     engine = connect(database_url)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def shared_engine(server_url: str, template: str) -> Iterator[Engine]:
+    """Yield an engine on a database for those tests of a module that only look: whoever fills it seals it."""
+    with _fresh_database(server_url, template) as url:
+        engine = connect(url)
+        yield engine
+        engine.dispose()
 
 
 @contextmanager

@@ -81,3 +81,11 @@ def sums(engine: Engine, job_id: UUID) -> list[str]:
     """Return the rules that the counters of a finished job break; empty when they agree."""
     with engine.connect() as connection:
         return list(connection.execute(SUMS, {"job": job_id}).scalars())
+
+
+def seal(engine: Engine) -> None:
+    """Have the database refuse every change from now on, so that no test can depend on another."""
+    with engine.begin() as connection:
+        name = connection.dialect.identifier_preparer.quote(str(engine.url.database))
+        connection.exec_driver_sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    engine.dispose()  # the setting is that of new sessions

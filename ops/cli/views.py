@@ -83,9 +83,9 @@ class Taskbar:
 
     def _write(self, state: str) -> None:
         if state != self._shown and understands_taskbar(os.environ):
+            self._shown = state  # before it is: a Ctrl-C in between must still clear it
             self._screen.file.write(f"\x1b]9;4;{state}\x1b\\")
             self._screen.file.flush()
-            self._shown = state
 
 
 def understands_taskbar(environment: Mapping[str, str]) -> bool:

@@ -72,8 +72,8 @@ def test_a_killed_embedder_repeats_only_the_request_in_flight(
         running(engine, database_url, tmp_path, OLLAMA_HOST=server.url, **settings) as system,
     ):
         job_id = system.submit(root)
-        for stage in Stage:
-            system.start(stage)
+        system.start(Stage.EMBED)
+        system.start(Stage.SCAN, Stage.CHUNK, Stage.WRITE)
         eventually(lambda: system.job(job_id).chunks_embedded > 0)
         system.kill(system.holder(Stage.EMBED))
         job = system.finished(job_id)
@@ -94,8 +94,7 @@ def test_a_job_waits_for_its_embedding_server_and_goes_on(engine: Engine, databa
     ):
         server.stop()
         job_id = system.submit(root)
-        for stage in Stage:
-            system.start(stage)
+        system.start(*Stage)
         eventually(lambda: system.job(job_id).status == JobStatus.BLOCKED)
         assert server.url in system.job(job_id).progress_message
         server.start()

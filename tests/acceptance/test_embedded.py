@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 from uuid import UUID
@@ -27,6 +29,7 @@ from pipeline.records import Job, SearchResults
 from pipeline.states import TERMINAL, JobStatus
 from pipeline.store.engine import connect
 from tests.acceptance.working import PENSTOCK, alive, eventually
+from tests.ollama_standin import OllamaStandin, Settings
 from tests.repositories import add_oddities, add_symlink_loop, generate, git, listed_by_git, repository
 
 if TYPE_CHECKING:
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 T = TypeVar("T")
+SEEDS: Final = count(1)
+"""One a tree: what was embedded for another would not be asked for again."""
 SOURCE: Final = {
     "retries.py": (
         'def delay_before_retry(attempt):\n    """Seconds to wait before an attempt is made again."""\n'
@@ -42,13 +47,21 @@ SOURCE: Final = {
     ),
     "brewing.md": "# A brewery\n\nHow beer is made: malt, hops, yeast and water.\n",
 }
-FILES: Final = 1_500
+FILES: Final = 240
+"""Four batches: enough that one is written while others are on their way."""
+BRISK: Final = Settings(passage_delay=0.005)
+DRAGGING: Final = Settings(request_delay=1)
+"""A dozen requests are left when the first batch is written; two at once, they take longer than any disturbance."""
 
 
 class Newcomer:
-    """Somebody who runs commands in a folder whose packages have the names of ours."""
+    """Somebody who runs commands in a folder whose packages have the names of ours.
 
-    def __init__(self, folder: Path) -> None:
+    The jobs that are to be disturbed embed with the stand-in: how long they last is then for the test to say, not for
+    the speed of the machine and the size of a tree.
+    """
+
+    def __init__(self, folder: Path, standin: OllamaStandin | None = None) -> None:
         self.home = folder / "home"
         self.here = folder / ".hidden" / "hostile"
         for package in ("ops", "pipeline", "actors", "migrations"):
@@ -56,22 +69,25 @@ class Newcomer:
             (self.here / package / "__init__.py").write_text("raise ImportError('not Penstock')\n")
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK")}
         self.environment = kept | {"PENSTOCK_HOME": str(self.home)}
+        self.standin = standin
+        if standin is not None:
+            self.environment["OLLAMA_HOST"] = standin.url
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, embedder: str = "local") -> subprocess.Popen[str]:
         """Start a command."""
         return subprocess.Popen(
             [*PENSTOCK, *arguments],
             cwd=self.here,
-            env=self.environment,
+            env=self.environment | {"PENSTOCK_EMBEDDER": embedder},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def run(self, *arguments: str, code: int = Exit.OK) -> str:
+    def run(self, *arguments: str, code: int = Exit.OK, embedder: str = "local") -> str:
         """Run a command to its end, check its exit code and return what it printed."""
-        process = self.start(*arguments)
+        process = self.start(*arguments, embedder=embedder)
         printed, said = process.communicate(timeout=100)
         assert process.returncode == code, f"{printed}\n{said}"
         return printed
@@ -81,12 +97,23 @@ class Newcomer:
         return Job.model_validate_json(self.run("index", str(root), "--json", *options))
 
     def begin(self, root: Path) -> UUID:
-        """Submit a repository of FILES files and return the job's id once it is being worked on."""
-        generate(root, FILES)
-        begun = json.loads(self.run("index", str(root), "--background", "--json"))
-        job_id = UUID(begun["job_id"])
+        """Submit a repository of FILES files; return the job's id once it is being worked on, and goes on slowly."""
+        job_id = self.submit(root, BRISK)
         eventually(lambda: (job := self.job(job_id)) and job.files_indexed)
+        self.embed(DRAGGING)
         return job_id
+
+    def submit(self, root: Path, pace: Settings) -> UUID:
+        """Submit a repository of FILES new files, to be embedded at some pace, and return the job's id."""
+        generate(root, FILES, seed=next(SEEDS))
+        self.embed(pace)
+        begun = json.loads(self.run("index", str(root), "--background", "--json", embedder="ollama"))
+        return UUID(begun["job_id"])
+
+    def embed(self, pace: Settings) -> None:
+        """Have passages embedded at some pace from now on."""
+        assert self.standin is not None
+        self.standin.configure(pace)
 
     def ask(self, question: Callable[[Engine], T]) -> T | None:
         """Ask the database without a command that would start what is down; None when the server does not answer."""
@@ -103,7 +130,8 @@ class Newcomer:
         return self.ask(lambda engine: jobs.status(engine, job_id))
 
     def finished(self, job_id: UUID) -> Job:
-        """Wait for the end of a job and return it."""
+        """Have a job embedded as fast as can be, wait for its end and return it."""
+        self.embed(Settings())
         job = eventually(lambda: job if (job := self.job(job_id)) and job.status in TERMINAL else None)
         assert job is not None
         return job
@@ -133,10 +161,11 @@ class Newcomer:
 @pytest.fixture(scope="module")
 def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Newcomer]:
     """Yield a newcomer whose home does not exist yet; what the commands started is stopped at the end."""
-    newcomer = Newcomer(tmp_path_factory.mktemp("newcomer"))
-    yield newcomer
-    newcomer.run("down")
-    shutil.rmtree(newcomer.home)
+    with OllamaStandin() as standin:
+        newcomer = Newcomer(tmp_path_factory.mktemp("newcomer"), standin)
+        yield newcomer
+        newcomer.run("down")
+        shutil.rmtree(newcomer.home)
 
 
 def test_one_command_indexes_and_the_next_one_finds(newcomer: Newcomer, tmp_path: Path) -> None:
@@ -169,32 +198,36 @@ def test_the_counts_equal_git_minus_reasoned_skips(newcomer: Newcomer, tmp_path:
 def test_an_interrupted_command_leaves_a_job_that_goes_on(newcomer: Newcomer, tmp_path: Path) -> None:
     """Ctrl-C pauses the job and says how to go on; resumed, it completes (R60)."""
     root = tmp_path / "large"
-    generate(root, 3_000)
-    process = newcomer.start("index", str(root))
+    generate(root, FILES, seed=next(SEEDS))
+    newcomer.embed(DRAGGING)
+    process = newcomer.start("index", str(root), embedder="ollama")
     assert process.stderr is not None
-    eventually(lambda: "%" in (process.stderr.readline() if process.stderr else ""))
+    # Work is under way. Before, the command may still import, and Ctrl-C would hang coverage's tracer in its own lock.
+    while not re.search(r"[1-9]\d* %", line := process.stderr.readline()):
+        assert line, "the command ended early"
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
     assert process.returncode == Exit.INTERRUPTED, said
     assert "penstock resume" in said
     paused = json.loads(newcomer.run("jobs", "--status", "paused", "--json"))["jobs"][0]
+    newcomer.embed(Settings())
     newcomer.run("resume", paused["job_id"])
     job = json.loads(newcomer.run("status", paused["job_id"], "--json"))
-    assert (job["status"], job["files_indexed"]) == (JobStatus.COMPLETED, 3_000)
+    assert (job["status"], job["files_indexed"]) == (JobStatus.COMPLETED, FILES)
 
 
 def test_a_job_goes_on_when_everything_was_killed(newcomer: Newcomer, tmp_path: Path) -> None:
     """kill -9 of the supervisor and all its workers: the next command brings them back and the job completes (R33)."""
     root = tmp_path / "killed"
-    generate(root, 3_000)
-    begun = json.loads(newcomer.run("index", str(root), "--background", "--json"))
+    job_id = newcomer.submit(root, DRAGGING)
     supervisor = psutil.Process(int((newcomer.home / "supervisor.lock").read_text()))
     eventually(lambda: len(supervisor.children()) > 1)
     for process in (supervisor, *supervisor.children()):
         process.kill()
-    job = newcomer.index(root)
-    assert str(job.job_id) == begun["job_id"], "the job ended before it could be disturbed"
-    assert (job.status, job.files_indexed) == (JobStatus.COMPLETED, 3_000)
+    newcomer.embed(Settings())
+    job = Job.model_validate_json(newcomer.run("index", str(root), "--json", embedder="ollama"))
+    assert job.job_id == job_id, "the job ended before it could be disturbed"
+    assert (job.status, job.files_indexed) == (JobStatus.COMPLETED, FILES)
 
 
 def test_a_killed_server_comes_back_without_a_command(newcomer: Newcomer, tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-WINDOW: Final = 16
+WINDOW: Final = 8
+"""The less is in flight, the sooner all of it waits; what a batch costs the server makes it last."""
 WAITING: Final = text("SELECT count(*) FROM dramatiq.queue WHERE queue_name = 'embed' AND lane = :job")
 EMBEDDED: Final = text("SELECT count(*) FROM penstock.batches WHERE job_id = :job AND stage IN ('write', 'done')")
 SCANS: Final = text("SELECT repo_path, files_scanned, scan_completed FROM penstock.indexing_jobs")
@@ -35,7 +36,7 @@ def count(engine: Engine, question: object, job_id: UUID) -> int:
 def test_a_small_job_overtakes_what_a_huge_one_has_waiting(engine: Engine, database_url: str, tmp_path: Path) -> None:
     """With a slow embedding server and a full window before it, fifty files wait for few of the huge job's batches."""
     huge, small = tmp_path / "huge", tmp_path / "small"
-    generate(huge, 2_000)
+    generate(huge, 1_000)
     generate(small, 50, seed=2)
     settings = {
         "PENSTOCK_EMBEDDER": "ollama",
@@ -44,7 +45,7 @@ def test_a_small_job_overtakes_what_a_huge_one_has_waiting(engine: Engine, datab
         "JOB_WINDOW": str(WINDOW),
     }
     with (
-        OllamaStandin(Settings(passage_delay=0.004)) as server,
+        OllamaStandin(Settings(passage_delay=0.008)) as server,
         running(engine, database_url, tmp_path, OLLAMA_HOST=server.url, **settings) as system,
     ):
         first = system.submit(huge)

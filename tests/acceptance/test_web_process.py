@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-FILES: Final = 600
+FILES: Final = 300
 
 
 @pytest.fixture(scope="module")

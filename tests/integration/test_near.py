@@ -13,6 +13,7 @@ from pipeline.store.chunks import ChunkFilter
 from pipeline.store.embeddings import driver
 from pipeline.store.near import near
 from pipeline.store.vectors import Due
+from tests.inspecting import seal
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -40,9 +41,24 @@ WANTED: Final = "SELECT c.id FROM penstock.chunks c JOIN penstock.files f ON f.i
 @pytest.fixture
 def filled(engine: Engine) -> Engine:
     """Return an engine on a database with two repositories, in two models."""
+    fill(engine)
+    return engine
+
+
+@pytest.fixture(scope="module")
+def indexed(shared_engine: Engine) -> Engine:
+    """Return an engine on such a database with vector indexes, for tests that only look at it."""
+    fill(shared_engine)
+    for repository in (1, 2):
+        build(shared_engine, repository)
+    seal(shared_engine)
+    return shared_engine
+
+
+def fill(engine: Engine) -> None:
+    """Make two repositories, in two models."""
     with engine.begin() as connection:
         driver(connection).execute(FILL)
-    return engine
 
 
 def build(engine: Engine, repository: int) -> None:
@@ -69,12 +85,10 @@ def build(engine: Engine, repository: int) -> None:
 )
 @pytest.mark.parametrize("way", ["exact", "by index", "by index as far as it goes", "by index in goes"])
 def test_the_nearest_of_what_is_wanted_come_first(
-    filled: Engine, monkeypatch: pytest.MonkeyPatch, wanted: ChunkFilter, condition: str, way: str
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, wanted: ChunkFilter, condition: str, way: str
 ) -> None:
     """Of one model only, in the order of the distance, equals in the order of their ids; no filter loses any (R52)."""
-    if way != "exact":
-        for repository in (1, 2):
-            build(filled, repository)
+    engine: Engine = request.getfixturevalue("filled" if way == "exact" else "indexed")
     if way.startswith("by index"):
         monkeypatch.setattr(near_module, "READ", 0)
     if way.endswith("as far as it goes"):
@@ -84,7 +98,7 @@ def test_the_nearest_of_what_is_wanted_come_first(
         monkeypatch.setattr(near_module, "MOST_AT_ONCE", 7)
         monkeypatch.setattr(near_module, "VISITED", 20)
     order = "ORDER BY c.embedding <=> CAST('[1,0]' AS halfvec), c.id LIMIT 30"
-    with filled.connect() as connection:
+    with engine.connect() as connection:
         if way.startswith("by index"):  # of so few chunks the planner would sort them all
             connection.exec_driver_sql("SET enable_sort = off")
         found = near(connection, 1, QUERY, wanted, 30)

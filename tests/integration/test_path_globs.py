@@ -57,9 +57,9 @@ def ignored_by_git(root: Path, glob: str) -> set[str]:
 
 
 @pytest.mark.parametrize("glob", GLOBS)
-def test_a_glob_matches_what_git_matches(shop: Path, engine: Engine, glob: str) -> None:
+def test_a_glob_matches_what_git_matches(shop: Path, shared_engine: Engine, glob: str) -> None:
     """The pattern is tried by PostgreSQL's own operator on paths that are meant to mislead it (R52)."""
-    with engine.connect() as connection:
+    with shared_engine.connect() as connection:
         found = connection.execute(MATCHED, {"paths": list(PATHS[:-1]), "pattern": glob_pattern(glob)})
         assert set(found.scalars()) == ignored_by_git(shop, glob)
 

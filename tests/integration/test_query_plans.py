@@ -17,6 +17,7 @@ from pipeline.querying import terms
 from pipeline.store import batches, chunks, files, jobs, messages, near, vectors
 from pipeline.store.chunks import ChunkFilter, Wording
 from pipeline.store.embeddings import driver
+from tests.inspecting import seal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,10 +67,11 @@ def statements() -> dict[str, TextClause]:
 
 
 @pytest.mark.parametrize("name", statements())
-def test_every_statement_fits_the_schema(engine: Engine, name: str) -> None:
+def test_every_statement_fits_the_schema(busy: Engine, name: str) -> None:
     """PostgreSQL parses and plans the statement against the migrated schema."""
     numbered = numbered_parameters(str(statements()[name]))
-    with engine.connect() as connection:
+    with busy.connect() as connection:
+        connection.detach()  # what is prepared stays with the session
         connection.exec_driver_sql(f"PREPARE checked AS {numbered}")
 
 
@@ -84,12 +86,25 @@ def numbered_parameters(statement: str) -> str:
     return re.sub(r"(?<!:):([a-z_][a-z_0-9]*)\b", number, statement).replace("%", "%%")
 
 
+@pytest.fixture(scope="module")
+def busy(shared_engine: Engine) -> Engine:
+    """Return an engine on a database that looks like a busy installation, for tests that only look at it."""
+    fill(shared_engine)
+    seal(shared_engine)
+    return shared_engine
+
+
 @pytest.fixture
 def filled(engine: Engine) -> Engine:
-    """Return an engine on a database that looks like a busy installation."""
+    """Return an engine on such a database of this test's own."""
+    fill(engine)
+    return engine
+
+
+def fill(engine: Engine) -> None:
+    """Make a database look like a busy installation."""
     with engine.begin() as connection:
         driver(connection).execute(FILL)
-    return engine
 
 
 def plan(connection: Connection, statement: TextClause, values: Mapping[str, object]) -> str:
@@ -125,15 +140,15 @@ def plan(connection: Connection, statement: TextClause, values: Mapping[str, obj
     ],
 )
 def test_a_hot_statement_uses_its_index(
-    filled: Engine, statement: TextClause, values: dict[str, object], index: str
+    busy: Engine, statement: TextClause, values: dict[str, object], index: str
 ) -> None:
     """The plan names the index that was made for the statement, and reads no other way through its table."""
-    with filled.connect() as connection:
+    with busy.connect() as connection:
         assert index in plan(connection, statement, values)
 
 
 @pytest.mark.parametrize("pattern", [None, "^src/"])
-def test_a_search_by_words_uses_the_text_index(filled: Engine, pattern: str | None) -> None:
+def test_a_search_by_words_uses_the_text_index(busy: Engine, pattern: str | None) -> None:
     """What words find is looked up in the GIN index, and what else is asked for by its key (R52).
 
     It is so in the plan that a session keeps, too, which knows none of the values.
@@ -143,7 +158,7 @@ def test_a_search_by_words_uses_the_text_index(filled: Engine, pattern: str | No
     )
     wanted = ChunkFilter((3,), path_pattern=pattern)
     statement, values = chunks.finding(wording, wanted, [1, 2], {1: np.ones(4, np.float32)})
-    with filled.connect() as connection:
+    with busy.connect() as connection:
         now = plan(connection, statement, values)
         kept = connection.exec_driver_sql(f"EXPLAIN (GENERIC_PLAN) {numbered_parameters(statement.text)}")
         for shown in (now, "\n".join(kept.scalars())):
@@ -179,9 +194,9 @@ def test_the_nearest_are_looked_up_in_the_index_of_their_repository(filled: Engi
             assert re.findall(r"ix_chunks_vectors_\d+_\d+", shown) == ["ix_chunks_vectors_3_1"]
 
 
-def test_the_newest_jobs_are_listed_by_index(filled: Engine) -> None:
+def test_the_newest_jobs_are_listed_by_index(busy: Engine) -> None:
     """A page of jobs reads the page, not all jobs (R25)."""
-    with filled.connect() as connection:
+    with busy.connect() as connection:
         rows, total = jobs.page(connection, jobs.JobFilter(), 20, 0)
         shown = "\n".join(
             connection.exec_driver_sql(

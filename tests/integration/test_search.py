@@ -12,6 +12,7 @@ from pipeline.search import DEPTH, LEAST_TOKENS, MOST_TOKENS, SearchRequest, sea
 from pipeline.store.engine import reading
 from tests.driving import Driver
 from tests.embedders import WilfulEmbedder
+from tests.inspecting import seal
 from tests.repositories import write
 
 if TYPE_CHECKING:
@@ -35,8 +36,21 @@ FILES: Final = {
 @pytest.fixture
 def driver(engine: Engine, tmp_path: Path) -> Driver:
     """Return a driver that has indexed one repository in four languages."""
+    return stocked(engine, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared(shared_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Driver:
+    """Return such a driver for tests that only search."""
+    driver = stocked(shared_engine, tmp_path_factory.mktemp("shared"))
+    seal(shared_engine)
+    return driver
+
+
+def stocked(engine: Engine, folder: Path) -> Driver:
+    """Return a driver that has indexed one repository in four languages, made in a folder."""
     driver = Driver(engine, embedder=WilfulEmbedder())
-    driver.index(write(tmp_path / "shop", FILES))
+    driver.index(write(folder / "shop", FILES))
     return driver
 
 
@@ -55,9 +69,9 @@ def ask(driver: Driver, query: str, **options: object) -> SearchResults:
         ("how is beer made: hops and malt", "docs/brewing.md", "Brewing"),
     ],
 )
-def test_the_best_hit_is_the_right_one(driver: Driver, query: str, path: str, symbol: str) -> None:
+def test_the_best_hit_is_the_right_one(shared: Driver, query: str, path: str, symbol: str) -> None:
     """Words, identifiers and prose find their file, with symbol and lines (R52)."""
-    best = ask(driver, query).results[0]
+    best = ask(shared, query).results[0]
     assert (best.path, best.symbol.split(".")[0]) == (path, symbol)
     text = FILES[path].splitlines()
     assert best.content.splitlines() == text[best.start_line - 1 : best.end_line]
@@ -73,15 +87,15 @@ def test_the_best_hit_is_the_right_one(driver: Driver, query: str, path: str, sy
         ({"project_id": "other"}, set()),
     ],
 )
-def test_filters_keep_what_they_name(driver: Driver, options: dict[str, object], paths: set[str]) -> None:
+def test_filters_keep_what_they_name(shared: Driver, options: dict[str, object], paths: set[str]) -> None:
     """Language, path glob, kind and project narrow the answer (R52)."""
-    assert {hit.path for hit in ask(driver, "message", **options).results} == paths
+    assert {hit.path for hit in ask(shared, "message", **options).results} == paths
 
 
-def test_pages_follow_each_other(driver: Driver) -> None:
+def test_pages_follow_each_other(shared: Driver) -> None:
     """offset goes on where the page before ended, without gaps or repeats (R52)."""
-    everything = [hit.path for hit in ask(driver, "message").results]
-    pages = [hit.path for offset in (0, 2) for hit in ask(driver, "message", limit=2, offset=offset).results]
+    everything = [hit.path for hit in ask(shared, "message").results]
+    pages = [hit.path for offset in (0, 2) for hit in ask(shared, "message", limit=2, offset=offset).results]
     assert pages == everything[:4]
     assert len(set(pages)) == 4
 
@@ -197,21 +211,21 @@ def test_an_answer_fits_the_tokens_that_are_left_for_it(driver: Driver, long: st
         ("x", {"path_glob": "[z-a].py"}, "cannot be matched: invalid regular expression"),
     ],
 )
-def test_a_bad_query_is_refused(driver: Driver, query: str, options: dict[str, object], text: str) -> None:
+def test_a_bad_query_is_refused(shared: Driver, query: str, options: dict[str, object], text: str) -> None:
     """Empty, over-long and out of bounds: each has its own text (R53)."""
     with pytest.raises(ValidationError, match=text):
-        ask(driver, query, **options)
+        ask(shared, query, **options)
 
 
-def test_an_unknown_repository_is_an_error_with_the_next_step(driver: Driver, tmp_path: Path) -> None:
+def test_an_unknown_repository_is_an_error_with_the_next_step(shared: Driver, tmp_path: Path) -> None:
     """The text names the command that indexes it (R53)."""
     with pytest.raises(RepositoryNotFound, match="penstock index"):
-        ask(driver, "x", repo_path=tmp_path / "unknown")
+        ask(shared, "x", repo_path=tmp_path / "unknown")
 
 
 @pytest.mark.parametrize(
     "query", ["'; DROP TABLE penstock.chunks; --", "a & | ! ( b", "\\", "the of and", "日本語", "🦜"]
 )
-def test_no_query_breaks_the_search(driver: Driver, query: str) -> None:
+def test_no_query_breaks_the_search(shared: Driver, query: str) -> None:
     """Quotes, operators, stop words and any script are only words (R53)."""
-    assert ask(driver, query).limit == 10
+    assert ask(shared, query).limit == 10
