@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import pairwise
+from itertools import chain, pairwise, repeat
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ class Signals:
     `phrase` (words that stand side by side in the query do so in its code: the square of their share) and `path` (it
     is in a file that the query names). Against it count `tests` (it is a test or run by CI, and the query does not
     speak of tests), `data` (it is a variable, which mostly is a table of values), `prose` (it is no code) and `copies`
-    (something better says the same). Tests and prose quote what code says, and have no `phrase`.
+    (something better says the same). Tests and prose quote what code says, and have no `phrase`. By all this the first
+    are chosen, for which `reranker` counts, too: how well their words match those of the query.
     """
 
     vectors: float = 1.0
@@ -50,6 +51,7 @@ class Signals:
     data: float = 1.0
     prose: float = 1.0
     copies: float = 3.0
+    reranker: float = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,15 @@ def rank(
         for found, nearness, value in zip(candidates, similar, worth, strict=True)
     ]
     return _copies_behind(sorted(ranked, key=_order), signals.copies)
+
+
+def reranked(ranked: Sequence[Ranked], scores: Sequence[float], weight: float) -> list[Ranked]:
+    """Return a ranking whose first items got further scores; all others count as the worst of these."""
+    worst = min(scores, default=0.0)
+    added = chain(scores, repeat(worst))
+    return sorted(
+        (replace(item, score=item.score + weight * more) for item, more in zip(ranked, added, strict=False)), key=_order
+    )
 
 
 def bm25f(candidate: Candidate, terms: Sequence[Term]) -> float:

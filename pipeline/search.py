@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy.exc import DataError
 
-from pipeline import checking, fitting, results, sources
+from pipeline import checking, fitting, reranking, results, sources
+from pipeline.embedders import Passage
 from pipeline.errors import EmbedderError, InvalidQuery, RepositoryNotFound
 from pipeline.querying import glob_pattern, matching, parse, terms
-from pipeline.ranking import Ranked, Signals, rank
+from pipeline.ranking import Ranked, Signals, rank, reranked
 from pipeline.records import SearchResults
 from pipeline.states import ACTIVE
-from pipeline.store import chunks, lexicon
+from pipeline.store import chunks, contents, lexicon
 from pipeline.store.chunks import ChunkFilter, Wording
 from pipeline.store.engine import reading
 from pipeline.store.near import near
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, Row
 
     from pipeline.embedders import Embedder
+    from pipeline.querying import Query
 
 MAX_QUERY: Final = 2_000
 MAX_LIMIT: Final = 50
@@ -38,6 +40,8 @@ DEPTHS: Final = tuple(DEPTH << doubled for doubled in range(10))
 """How many chunks each ranking puts forward; more for a page that the ones before do not fill."""
 BUDGET: Final = 500
 """About how many chunks are looked at for their words."""
+RERANKED: Final = 50
+"""How many of the first chunks have their words matched with the query's."""
 DEFAULT: Final = Signals()
 
 
@@ -164,7 +168,18 @@ def _rounds(
         ]
         wording = Wording(found, tsquery, query.names, query.paths if signals.path else (), depth)
         candidates = chunks.find(connection, wording, wanted, similar, vectors)
-        yield rank(candidates, query, found, signals, DEPTH)
+        ranked = rank(candidates, query, found, signals, DEPTH)
+        yield _reranked(connection, ranked, query, signals.reranker) if depth == DEPTH else ranked
+
+
+def _reranked(connection: Connection, ranked: list[Ranked], query: Query, weight: float) -> list[Ranked]:
+    """Match the words of the first chunks with the query's; a name alone has nothing more to tell."""
+    if query.exact or not weight:
+        return ranked
+    first = [item.candidate for item in ranked[:RERANKED]]
+    texts = contents.of_chunks(connection, [found.id for found in first])
+    passages = [Passage(found.symbol, texts[found.id]) for found in first]
+    return reranked(ranked, reranking.load().scores(query.text, passages), weight)
 
 
 def _coverage(scope: Sequence[Row[Any]]) -> tuple[str, float]:

@@ -103,7 +103,7 @@ def beside(pairs: Iterable[Pair], most: int) -> list[Pair]:
     of_source: Counter[str] = Counter()
     kept = []
     for pair in pairs:
-        if not pair.query and of_source[pair.source] < most // 2:
+        if not pair.query and of_source[pair.source] < most // 2 and any(words_of(pair)[1]):
             of_source[pair.source] += 1
             kept.append(pair)
     return kept

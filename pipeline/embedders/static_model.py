@@ -74,17 +74,18 @@ class StaticModel:
         """Return the unit vector of a passage, shape (dimension,)."""
         total: dict[int, float] = {}
         for text, gain in zip(fields_of(passage), self.field_weights, strict=True):
-            for row, count in Counter(self._rows_of(subwords(text))).items():
+            for row, count in Counter(self.rows_of(subwords(text))).items():
                 total[row] = total.get(row, 0.0) + gain * count**0.5
         return self._sum(total or self._odd(passage.content), self.passage_weights)
 
     def of_query(self, query: str) -> NDArray[np.float32]:
         """Return the unit vector of a query, shape (dimension,)."""
-        counts = Counter(self._rows_of(subwords(query)))
+        counts = Counter(self.rows_of(subwords(query)))
         weights = {row: count**0.5 for row, count in counts.items()}
         return self._sum(weights or self._odd(query), self.query_weights)
 
-    def _rows_of(self, words: Iterable[str]) -> list[int]:
+    def rows_of(self, words: Iterable[str]) -> list[int]:
+        """Return the rows of words, buckets included."""
         rows, buckets = self.rows, len(self.vectors) - len(self.rows)
         return [rows[word] if word in rows else bucket_of(word, rows, buckets) for word in words]
 

@@ -1,4 +1,4 @@
-"""What a page of results reads once it is ranked: the chunks of its spans, and what opens the definitions around."""
+"""What a search reads of chunks that it has ranked: their texts, the chunks of a page, and what opens around them."""
 
 from __future__ import annotations
 
@@ -21,6 +21,14 @@ JOIN penstock.files f ON f.id = c.file_id
 JOIN penstock.repositories r ON r.id = c.repository_id
 ORDER BY s.span, c.ordinal
 """)
+
+
+TEXTS: Final = text("SELECT id, content FROM penstock.chunks WHERE id = ANY(CAST(:ids AS bigint[]))")
+
+
+def of_chunks(connection: Connection, ids: Sequence[int]) -> dict[int, str]:
+    """Return the texts of chunks by their ids."""
+    return {row.id: row.content for row in connection.execute(TEXTS, {"ids": list(ids)})}
 
 
 def of_spans(connection: Connection, spans: Sequence[tuple[int, int, int]]) -> Sequence[Row[Any]]:

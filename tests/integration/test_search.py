@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import pytest
 
 from pipeline.errors import EmbedderUnavailable, RepositoryNotFound, ValidationError
-from pipeline.search import DEPTH, LEAST_TOKENS, MOST_TOKENS, SearchRequest, search
+from pipeline.ranking import Signals
+from pipeline.search import DEFAULT, DEPTH, LEAST_TOKENS, MOST_TOKENS, SearchRequest, search
 from pipeline.store.engine import reading
 from tests.driving import Driver
 from tests.embedders import WilfulEmbedder
@@ -54,10 +55,10 @@ def stocked(engine: Engine, folder: Path) -> Driver:
     return driver
 
 
-def ask(driver: Driver, query: str, **options: object) -> SearchResults:
+def ask(driver: Driver, query: str, signals: Signals = DEFAULT, /, **options: object) -> SearchResults:
     """Search on the driver's database."""
     request = replace(SearchRequest(query), **options)  # type: ignore[arg-type]
-    return search(driver.engine, driver.bench.embedder_for, request)
+    return search(driver.engine, driver.bench.embedder_for, request, signals)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +93,25 @@ def test_filters_keep_what_they_name(shared: Driver, options: dict[str, object],
     assert {hit.path for hit in ask(shared, "message", **options).results} == paths
 
 
+def test_words_that_mean_the_same_decide_between_equals(engine: Engine, tmp_path: Path) -> None:
+    """Of chunks with the same words of the query, the one whose other words mean the rest of it is first (R52)."""
+    names = {"paint": "colour", "store": "insert", "stage": "remove"}
+    texts = {f"{name}.py": f"def {name}(row):\n    cache.{done}(row)\n" for name, done in names.items()}
+    driver = Driver(engine, embedder=WilfulEmbedder())
+    driver.index(write(tmp_path / "shop", texts))
+    words_alone = Signals(vectors=0.0, reranker=0.0)
+    assert len({hit.score for hit in ask(driver, "delete it from the cache", words_alone).results}) == 1
+    best = ask(driver, "delete it from the cache", replace(words_alone, reranker=1.0)).results[0]
+    assert best.path == "stage.py"
+
+
+def test_a_name_is_not_reranked(shared: Driver) -> None:
+    """A name alone finds what it found without the reranker, with the same scores; a sentence does not."""
+    plain = replace(DEFAULT, reranker=0.0)
+    assert ask(shared, "addToCart") == ask(shared, "addToCart", plain)
+    assert ask(shared, "deliver a letter") != ask(shared, "deliver a letter", plain)
+
+
 def test_pages_follow_each_other(shared: Driver) -> None:
     """offset goes on where the page before ended, without gaps or repeats (R52)."""
     everything = [hit.path for hit in ask(shared, "message").results]
@@ -106,7 +126,7 @@ def test_the_statements_of_a_search_are_planned_once(driver: Driver) -> None:
         ask(driver, "deliver a letter")
     with reading(driver.engine) as connection:
         kept = "\n".join(connection.exec_driver_sql("SELECT statement FROM pg_prepared_statements").scalars())
-    for table in ("indexing_jobs", "lexicon", "ts_rank", "<=>", "WITH ORDINALITY"):
+    for table in ("indexing_jobs", "lexicon", "ts_rank", "<=>", "SELECT id, content", "WITH ORDINALITY"):
         assert table in kept
 
 

@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from pipeline.querying import parse, terms
-from pipeline.ranking import Candidate, Signals, bm25f, rank
+from pipeline.ranking import Candidate, Ranked, Signals, bm25f, rank, reranked
 
 PLAIN: Final = Candidate(
     id=1,
@@ -112,3 +112,11 @@ def test_bm25f_weighs_fields_and_damps_length_and_repetition() -> None:
     assert bm25f(replace(PLAIN, found={"send": ("D", [9])}), TERMS) < bm25f(PLAIN, TERMS)
     often = [bm25f(replace(PLAIN, found={"letter": ("D" * count, [9])}), TERMS) for count in (1, 2, 10, 11)]
     assert often[1] - often[0] > 5 * (often[3] - often[2])
+
+
+def test_what_was_not_reranked_counts_as_the_worst_that_was() -> None:
+    """Further scores move the first ones among each other; one behind them passes only those that fell below it."""
+    ranking = [Ranked(replace(PLAIN, id=at), score=float(5 - at)) for at in range(4)]
+    again = reranked(ranking, [-1.0, 1.0, -1.0], 1.5)
+    assert [(item.candidate.id, item.score) for item in again] == [(1, 5.5), (0, 3.5), (2, 1.5), (3, 0.5)]
+    assert reranked([], [], 1.5) == []

@@ -70,6 +70,7 @@ def systems() -> dict[str, System]:
         System("bm25", by_bm25),
         System("minilm", everything, MINILM),
         System("minilm-vectors", vectors, MINILM),
+        System("minilm-without-reranker", partial(by_product, signals=_without("reranker")), MINILM),
         *(System(f"without-{name}", partial(by_product, signals=_without(name))) for name in _names()),
     ]
     return {system.name: system for system in found}
