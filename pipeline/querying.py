@@ -48,6 +48,11 @@ class Query:
     paths: tuple[str, ...]
     exact: bool
 
+    @property
+    def path_alone(self) -> bool:
+        """Whether it is a path and nothing else."""
+        return self.text.strip("/.") in self.paths
+
 
 def parse(text: str) -> Query:
     """Read a query."""

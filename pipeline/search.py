@@ -173,8 +173,8 @@ def _rounds(
 
 
 def _reranked(connection: Connection, ranked: list[Ranked], query: Query, weight: float) -> list[Ranked]:
-    """Match the words of the first chunks with the query's; a name alone has nothing more to tell."""
-    if query.exact or not weight:
+    """Match the words of the first chunks with the query's; a name or a path alone has nothing more to tell."""
+    if query.exact or query.path_alone or not weight:
         return ranked
     first = [item.candidate for item in ranked[:RERANKED]]
     texts = contents.of_chunks(connection, [found.id for found in first])

@@ -105,11 +105,14 @@ def test_words_that_mean_the_same_decide_between_equals(engine: Engine, tmp_path
     assert best.path == "stage.py"
 
 
-def test_a_name_is_not_reranked(shared: Driver) -> None:
-    """A name alone finds what it found without the reranker, with the same scores; a sentence does not."""
-    plain = replace(DEFAULT, reranker=0.0)
-    assert ask(shared, "addToCart") == ask(shared, "addToCart", plain)
-    assert ask(shared, "deliver a letter") != ask(shared, "deliver a letter", plain)
+@pytest.mark.parametrize(
+    ("query", "again"),
+    [("addToCart", False), ("src/mail.py", False), ("deliver a letter", True), ("letters in src/mail.py", True)],
+)
+def test_a_name_or_a_path_is_not_reranked(shared: Driver, query: str, *, again: bool) -> None:
+    """What is a name or a path alone scores what it does without the reranker; what says more does not (R52)."""
+    plain = ask(shared, query, replace(DEFAULT, reranker=0.0))
+    assert (ask(shared, query) != plain) == again
 
 
 def test_pages_follow_each_other(shared: Driver) -> None:
