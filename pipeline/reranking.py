@@ -6,15 +6,14 @@ judged for each word of the query before they are summed.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Final, NamedTuple
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
 from pipeline.embedders import static_model
-from pipeline.tokenizing import subwords
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from pipeline.embedders.static_model import StaticModel
 
     Array = NDArray[np.float32]
-    Rows = NDArray[np.int32]
+    Rows = NDArray[np.integer[Any]]
 
 CENTRES: Final = np.array([1.0, 0.85, 0.7, 0.55, 0.4, 0.25, 0.1, -0.05], np.float32)
 WIDTHS: Final = np.array([0.02] + [0.1] * 7, np.float32)
@@ -53,7 +52,7 @@ class Bags(NamedTuple):
     passages: int
     rows: Rows
     counts: Array
-    fields: NDArray[np.int8]
+    fields: NDArray[np.int_]
     owners: NDArray[np.int64]
 
 
@@ -132,7 +131,7 @@ class Reranker:
 
     def scores(self, query: str, passages: Sequence[Passage]) -> list[float]:
         """Return how well each passage matches a query, in deviations from their mean; 0 without a word to match."""
-        asked = np.array(list(dict.fromkeys(self.model.rows_of(subwords(query))))[:LONGEST_QUERY], np.int32)
+        asked = np.array(list(dict.fromkeys(self.model.rows_in(query)))[:LONGEST_QUERY], np.int32)
         bags = self._bags(passages)
         if not len(asked) or not len(bags.rows):
             return [0.0] * len(passages)
@@ -149,20 +148,14 @@ class Reranker:
         return units
 
     def _bags(self, passages: Sequence[Passage]) -> Bags:
-        found = [
-            (row, count, field, owner)
-            for owner, passage in enumerate(passages)
-            for field, text in enumerate(static_model.fields_of(passage))
-            for row, count in Counter(self.model.rows_of(subwords(text))).items()
-        ]
-        rows, counts, fields, owners = zip(*found, strict=True) if found else ((), (), (), ())
-        return Bags(
-            len(passages),
-            np.array(rows, np.int32),
-            np.sqrt(np.array(counts, np.float32)),
-            np.array(fields, np.int8),
-            np.array(owners, np.int64),
-        )
+        texts = [text for passage in passages for text in static_model.fields_of(passage)]
+        words = list(map(self.model.rows_in, texts))
+        places = np.repeat(np.arange(len(texts)), list(map(len, words)))
+        rows = np.fromiter(chain.from_iterable(words), np.int64, len(places))
+        found, counts = np.unique(places * len(self.vectors) + rows, return_counts=True)
+        places, rows = np.divmod(found, len(self.vectors))
+        owners, fields = np.divmod(places, len(static_model.Fields._fields))
+        return Bags(len(passages), rows, np.sqrt(counts.astype(np.float32)), fields, owners)
 
 
 @cache

@@ -35,12 +35,12 @@ def words(text: str) -> list[str]:
     Identifiers are split where their case changes and at underscores, and those of several parts are followed by the
     joined whole: `getUserName` gives get, user, name, getusername. Long numbers and hashes are dropped.
     """
-    return list(chain.from_iterable(map(_parts, _identifiers(text))))
+    return list(chain.from_iterable(map(_parts, identifiers(text))))
 
 
 def subwords(text: str) -> list[str]:
     """Return the words of a text in order, as `words` does, without the joined wholes."""
-    return list(chain.from_iterable(map(_subwords, _identifiers(text))))
+    return list(chain.from_iterable(map(subwords_of, identifiers(text))))
 
 
 def joined(text: str) -> str:
@@ -48,7 +48,8 @@ def joined(text: str) -> str:
     return "".join(subwords(text))[:WORD_LENGTH]
 
 
-def _identifiers(text: str) -> list[str]:
+def identifiers(text: str) -> list[str]:
+    """Return the runs of letters, digits and underscores of a text, in order."""
     if text.isascii():  # four times as fast as the pattern, which means the same
         return text.encode().translate(_SPACED).decode().split()
     return _IDENTIFIER.findall(unicodedata.normalize("NFC", text))
@@ -69,7 +70,8 @@ def _parts(identifier: str) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=CACHED_IDENTIFIERS)
-def _subwords(identifier: str) -> tuple[str, ...]:
+def subwords_of(identifier: str) -> tuple[str, ...]:
+    """Return the words of an identifier."""
     parts = _parts(identifier)
     return parts[:-1] if len(parts) > 1 else parts
 

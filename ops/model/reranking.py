@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pipeline.embedders.static_model import StaticModel
 
     Array = NDArray[np.float32]
-    Rows = NDArray[np.int32]
+    Rows = NDArray[np.integer[Any]]
 
 DIMENSION: Final = 48
 HIDDEN: Final = 24

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ops.model.pairs import Pair
 
     Array = NDArray[np.float32]
-    Rows = NDArray[np.int32] | tuple[int, NDArray[np.int32]] | slice
+    Rows = NDArray[np.integer[Any]] | tuple[int, NDArray[np.integer[Any]]] | slice
 
 RATE: Final = 1e-3
 GAIN_RATE: Final = 10 * RATE

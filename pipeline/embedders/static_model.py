@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 from zlib import crc32
 
 import numpy as np
 
-from pipeline.tokenizing import subwords
+from pipeline.tokenizing import CACHED_IDENTIFIERS, identifiers, subwords_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -64,6 +65,11 @@ class StaticModel:
     passage_weights: NDArray[np.float32]
     query_weights: NDArray[np.float32]
     field_weights: tuple[float, float, float, float]
+    known: Callable[[str], tuple[int, ...]] = field(init=False, repr=False, compare=False)
+    """The rows of an identifier's words: most of a text is identifiers that were seen before."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "known", lru_cache(maxsize=CACHED_IDENTIFIERS)(self._rows_of))
 
     @property
     def dimension(self) -> int:
@@ -74,20 +80,24 @@ class StaticModel:
         """Return the unit vector of a passage, shape (dimension,)."""
         total: dict[int, float] = {}
         for text, gain in zip(fields_of(passage), self.field_weights, strict=True):
-            for row, count in Counter(self.rows_of(subwords(text))).items():
+            for row, count in Counter(self.rows_in(text)).items():
                 total[row] = total.get(row, 0.0) + gain * count**0.5
         return self._sum(total or self._odd(passage.content), self.passage_weights)
 
     def of_query(self, query: str) -> NDArray[np.float32]:
         """Return the unit vector of a query, shape (dimension,)."""
-        counts = Counter(self.rows_of(subwords(query)))
+        counts = Counter(self.rows_in(query))
         weights = {row: count**0.5 for row, count in counts.items()}
         return self._sum(weights or self._odd(query), self.query_weights)
 
-    def rows_of(self, words: Iterable[str]) -> list[int]:
-        """Return the rows of words, buckets included."""
+    def rows_in(self, text: str) -> list[int]:
+        """Return the rows of the words of a text, in order, buckets included."""
+        return list(chain.from_iterable(map(self.known, identifiers(text))))
+
+    def _rows_of(self, identifier: str) -> tuple[int, ...]:
         rows, buckets = self.rows, len(self.vectors) - len(self.rows)
-        return [rows[word] if word in rows else bucket_of(word, rows, buckets) for word in words]
+        words = subwords_of(identifier)
+        return tuple(rows[word] if word in rows else bucket_of(word, rows, buckets) for word in words)
 
     def _odd(self, text: str) -> dict[int, float]:
         """Return weights for a text without words: of what stands between its blanks."""
