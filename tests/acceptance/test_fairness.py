@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 WINDOW: Final = 8
-"""The less is in flight, the sooner all of it waits; what a batch costs the server makes it last."""
+"""The less is in flight, the sooner all of it waits; what a batch costs the server makes it last, on any machine."""
 WAITING: Final = text("SELECT count(*) FROM dramatiq.queue WHERE queue_name = 'embed' AND lane = :job")
 EMBEDDED: Final = text("SELECT count(*) FROM penstock.batches WHERE job_id = :job AND stage IN ('write', 'done')")
 SCANS: Final = text("SELECT repo_path, files_scanned, scan_completed FROM penstock.indexing_jobs")
@@ -45,7 +45,7 @@ def test_a_small_job_overtakes_what_a_huge_one_has_waiting(engine: Engine, datab
         "JOB_WINDOW": str(WINDOW),
     }
     with (
-        OllamaStandin(Settings(passage_delay=0.008)) as server,
+        OllamaStandin(Settings(passage_delay=0.02)) as server,
         running(engine, database_url, tmp_path, OLLAMA_HOST=server.url, **settings) as system,
     ):
         first = system.submit(huge)
