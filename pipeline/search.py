@@ -40,7 +40,7 @@ DEPTHS: Final = tuple(DEPTH << doubled for doubled in range(10))
 """How many chunks each ranking puts forward; more for a page that the ones before do not fill."""
 BUDGET: Final = 500
 """About how many chunks are looked at for their words."""
-RERANKED: Final = 50
+RERANKED: Final = 20
 """How many of the first chunks have their words matched with the query's."""
 DEFAULT: Final = Signals()
 
