@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from ops.model.examples import encoded
-from ops.model.training import Adam, summed
+from ops.model.training import Adam, summed, whole_numbers
 from pipeline.reranking import (
     CENTRES,
     CLOSEST,
@@ -110,7 +110,7 @@ def first_vectors(model: StaticModel, dimension: int) -> Array:
 
 def slope(values: Values, vectors: Array, importance: Array, question: Question) -> Slope:
     """Return the softmax loss of a question, and its gradient."""
-    bags = bags_of(question.answers)
+    bags = _bags_of(question.answers)
     asked, words = question.rows, np.unique(bags.rows)
     directions, of_asked = _units(vectors[asked])
     units, of_words = _units(vectors[words])
@@ -191,7 +191,7 @@ def _by_raw(gradient: Array, units: Array, norms: Array) -> Array:
     return by_raw
 
 
-def bags_of(examples: Sequence[Example]) -> Bags:
+def _bags_of(examples: Sequence[Example]) -> Bags:
     """Return the words of some passages."""
     return Bags(
         len(examples),
@@ -262,11 +262,10 @@ class RerankerTrainer:
 
     def reranker(self) -> Reranker:
         """Return what was learned so far, its vectors as whole numbers."""
-        vectors = self._vectors.values
-        scales = np.maximum(np.abs(vectors).max(axis=1, keepdims=True), 1e-9) / 127
+        vectors, _ = whole_numbers(self._vectors.values)
         return Reranker(
             self._model,
-            np.rint(vectors / scales).astype(np.int8),
+            vectors,
             self._importance.values.astype(np.float16),
             Values(*(each.values for each in self._values)),
         )

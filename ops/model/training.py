@@ -186,18 +186,23 @@ class Trainer:
 
     def model(self, name: str) -> StaticModel:
         """Return what was learned so far, its vectors as whole numbers."""
-        vectors = self._vectors.values
-        scales = np.maximum(np.abs(vectors).max(axis=1), 1e-9) / 127
+        vectors, scales = whole_numbers(self._vectors.values)
         query, passage = np.exp(self._gains.values) * scales
         fields = np.exp(self._fields.values - self._fields.values[-1])
         return StaticModel(
             name,
             self._rows,
-            np.rint(vectors / scales[:, None]).astype(np.int8),
+            vectors,
             passage.astype(np.float32),
             query.astype(np.float32),
             tuple(round(float(weight), 4) for weight in fields),  # type: ignore[arg-type]
         )
+
+
+def whole_numbers(vectors: Array) -> tuple[NDArray[np.int8], Array]:
+    """Return vectors as whole numbers, and by what each has to be multiplied to be what it was."""
+    scales = np.maximum(np.abs(vectors).max(axis=1), 1e-9) / 127
+    return np.rint(vectors / scales[:, None]).astype(np.int8), scales
 
 
 def summed(vectors: Array, rows: NDArray[np.int32], weights: Array, starts: NDArray[np.int64]) -> Array:
