@@ -66,6 +66,11 @@ class Cluster:
         return self.home / "postgres"
 
     @property
+    def lock(self) -> Path:
+        """The lock of those who make, start or stop the server."""
+        return self.home / "postgres.lock"
+
+    @property
     def log(self) -> Path:
         """What the server wrote to its log."""
         return self.data / "log"
@@ -94,14 +99,18 @@ class Cluster:
         if account := self.account():
             os.chown(path, account.uid, account.gid)
 
-    def make(self) -> None:
-        """Create the cluster with its database; a setup that is killed leaves no half-made one."""
+    def make(self, *, descriptor: int) -> None:
+        """Create the cluster with its database; a setup that is killed leaves no half-made one.
+
+        The programs inherit `descriptor`, the lock: they go on for a moment when we are killed.
+        """
         new = self.home / "postgres.new"
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(mode=0o700)
         self.hand_over(new)
         options = ("--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-instructions")
-        with self._visible(new) as (folder, descriptors):
+        with self._visible(new) as (folder, seen):
+            descriptors = (*seen, descriptor)
             self._run("initdb", "-D", folder, *options, descriptors=descriptors)
             creation = f"CREATE DATABASE {DATABASE}\n"
             self._run("postgres", "--single", "-D", folder, "template1", descriptors=descriptors, text=creation)

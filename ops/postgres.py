@@ -35,8 +35,8 @@ def ensure(home: Path) -> str:
     """
     cluster = _cluster(home)
     if not _answers(cluster):
-        with _locked(cluster):
-            _bring_up(cluster)
+        with _locked(cluster) as lock:
+            _bring_up(cluster, lock)
     return cluster.url
 
 
@@ -51,19 +51,22 @@ def url_if_up(home: Path) -> str | None:
     return cluster.url if _answers(cluster) else None
 
 
-def stop(home: Path, mode: Literal["smart", "fast", "immediate"] = "fast") -> None:
-    """Stop the server under `home` and wait for its end; a server that is down is left alone.
+def stop(home: Path, mode: Literal["smart", "fast", "immediate"] = "fast") -> bool:
+    """Stop the server under `home` and wait for its end; False when there is none.
 
-    Raises DatabaseError when it is still there after two minutes.
+    One that is just being made or started is waited for, and stopped. Raises DatabaseError when it is still there
+    after two minutes.
     """
     cluster = _cluster(home)
-    if not cluster.data.exists():
-        return
+    if not cluster.lock.exists():
+        return False
     with _locked(cluster):
         postmaster = _postmaster(cluster)
-        if postmaster is not None:
-            _end(postmaster, SIGNALS[mode])
-            cluster.remove_socket_folder()
+        if postmaster is None:
+            return False
+        _end(postmaster, SIGNALS[mode])
+        cluster.remove_socket_folder()
+    return True
 
 
 def _end(postmaster: psutil.Process, how: signal.Signals) -> None:
@@ -82,22 +85,22 @@ def _cluster(home: Path) -> Cluster:
 
 
 @contextmanager
-def _locked(cluster: Cluster) -> Iterator[None]:
-    """Let one process at a time start or stop the server."""
+def _locked(cluster: Cluster) -> Iterator[int]:
+    """Let one process at a time make, start or stop the server; yields the descriptor of the lock."""
     try:
         cluster.home.mkdir(parents=True, exist_ok=True)
-        with (cluster.home / "postgres.lock").open("w") as lock:
-            cluster.hand_over(cluster.home / "postgres.lock")
+        with cluster.lock.open("w") as lock:
+            cluster.hand_over(cluster.lock)
             fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+            yield lock.fileno()
     except OSError as error:
         message = f"cannot set up PostgreSQL under {cluster.home}: {error}; set PENSTOCK_HOME to a folder of yours"
         raise DatabaseError(message) from error
 
 
-def _bring_up(cluster: Cluster) -> None:
+def _bring_up(cluster: Cluster, lock: int) -> None:
     if not cluster.data.exists():
-        cluster.make()
+        cluster.make(descriptor=lock)
     deadline = time.monotonic() + START_SECONDS
     while not _answers(cluster):
         if _postmaster(cluster) is None:

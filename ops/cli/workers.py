@@ -114,9 +114,7 @@ def down(*, as_json: AsJson = False) -> None:
 
     settings = Settings.load()
     stopped = supervisor.stop(settings)
-    server = settings.database_url is None and postgres.running(settings.penstock_home)
-    if server:
-        postgres.stop(settings.penstock_home)
+    server = settings.database_url is None and postgres.stop(settings.penstock_home)
     if as_json:
         emit(Local(workers=False, server=False, changed=stopped or server))
     else:

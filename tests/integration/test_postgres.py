@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -20,6 +21,7 @@ import pytest
 
 from ops import cluster, postgres
 from pipeline.errors import DatabaseError
+from tests.integration.broker_tools import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -105,6 +107,29 @@ def test_a_killed_setup_is_begun_anew(home: Path) -> None:
 
     assert postgres.running(home)
     assert not half_made.exists()
+
+
+def test_a_setup_whose_process_is_killed_is_waited_for(home: Path) -> None:
+    """Its `initdb` goes on writing for a moment: nobody begins anew, or calls the home quiet, before it ended."""
+    program = "import sys, pathlib, ops.postgres; ops.postgres.ensure(pathlib.Path(sys.argv[1]))"
+    starter = subprocess.Popen([sys.executable, "-c", program, str(home)], cwd=CHECKOUT)
+    until((home / "postgres.new" / "PG_VERSION").exists)
+    (setup,) = psutil.Process(starter.pid).children()
+    setup.suspend()
+    starter.kill()
+    starter.wait()
+
+    with ThreadPoolExecutor() as threads:
+        stopping = threads.submit(postgres.stop, home)
+        try:
+            assert not wait([stopping], timeout=0.5).done
+        finally:
+            setup.resume()
+        assert stopping.result() is False
+
+    assert not setup.is_running() or setup.status() == psutil.STATUS_ZOMBIE
+    assert postgres.ensure(home)
+    assert postgres.stop(home) is True
 
 
 # --- one server for all -----------------------------------------------------------------------------------------------
