@@ -133,7 +133,7 @@ class Runtime:
     def _make_room(self, error: MemoryError) -> None:
         """Drop what the stage had piled up, which the traceback keeps alive, and have the process replaced.
 
-        Much of the memory does not go back to the system, so the next batch would suffer for this one.
+        Much of the memory does not go back to the system.
         """
         traceback.clear_frames(error.__traceback__)
         self.retire()

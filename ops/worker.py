@@ -182,7 +182,12 @@ def equip(
     metered = lambda name, model: MeteredEmbedder(choose(name, model), broker.meter)  # noqa: E731 - it says no more
     bench = Workbench(engine, settings.limits(), metered, mirrors(settings))
     watch = Watch(time_limits(settings.penstock_batch_timeout_seconds), place.deadlines, interrupter)
-    runtime = Runtime(bench, watch, broker.meter, ended.set)
+
+    def retire() -> None:
+        broker.hands.shut()  # the next batch would suffer for this one
+        ended.set()
+
+    runtime = Runtime(bench, watch, broker.meter, retire)
     for doorman in (scanner, chunker, embedder, writer):
         doorman.declare(broker, runtime)
     return bench, broker

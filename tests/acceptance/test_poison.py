@@ -91,6 +91,19 @@ def logged(system: System, event: str) -> list[dict[str, object]]:
     return [json.loads(line) for line in system.log.read_text().splitlines() if f'"event": "{event}"' in line]
 
 
+def taken_when_starved(system: System) -> list[object]:
+    """Return the batches that a process took after it had run out of memory."""
+    told = [json.loads(line) for line in system.log.read_text().splitlines() if '"batch_id"' in line]
+    starved: set[object] = set()
+    taken = []
+    for line in told:
+        if line["worker"] in starved:
+            taken.append(line["batch_id"])
+        if str(line.get("reason")).startswith("MemoryError"):
+            starved.add(line["worker"])
+    return taken
+
+
 def test_a_file_that_crashes_or_starves_its_worker_ends_alone(
     engine: Engine, database_url: str, tmp_path: Path
 ) -> None:
@@ -101,6 +114,7 @@ def test_a_file_that_crashes_or_starves_its_worker_ends_alone(
         start(system, Stage.SCAN, Stage.EMBED, Stage.WRITE)
         assert index_each(system, tmp_path, CRASHES) == CRASHES
         assert logged(system, "worker.hung") == []
+        assert taken_when_starved(system) == []
         ends = {line["status"] for line in logged(system, "worker.died")}
         assert ends == {-signal.SIGABRT, -signal.SIGSEGV, 0, 1}, "a signal each, who retired, and who lost a thread"
         assert {*CRASHES, *HANGS} == {*POISONS}, "a poison is not tried"
