@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, pairwise, repeat
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,8 +54,7 @@ class Signals:
     reranker: float = 1.5
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A chunk that was found: where it is, and what speaks for it.
 
     `length` is in characters. `found` holds the query's lexemes that it has, each with the fields of its occurrences
@@ -80,8 +79,7 @@ class Candidate:
     similarity: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Ranked:
+class Ranked(NamedTuple):
     """A candidate and its score; scores of different queries do not compare.
 
     `covered` is the share of the query's words that it has, by what they tell.
@@ -120,7 +118,7 @@ def reranked(ranked: Sequence[Ranked], scores: Sequence[float], weight: float) -
     worst = min(scores, default=0.0)
     added = chain(scores, repeat(worst))
     return sorted(
-        (replace(item, score=item.score + weight * more) for item, more in zip(ranked, added, strict=False)), key=_order
+        (item._replace(score=item.score + weight * more) for item, more in zip(ranked, added, strict=False)), key=_order
     )
 
 
@@ -220,6 +218,6 @@ def _copies_behind(ranked: list[Ranked], penalty: float) -> list[Ranked]:
     for item in ranked:
         copied = item.candidate.content_hash in seen
         seen.add(item.candidate.content_hash)
-        judged.append(replace(item, score=item.score - penalty) if copied else item)
+        judged.append(item._replace(score=item.score - penalty) if copied else item)
     judged.sort(key=_order)
     return judged

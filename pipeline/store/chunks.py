@@ -95,7 +95,7 @@ def find(
 
     `vectors` holds the query's vector by model.
     """
-    return [Candidate(*row) for row in connection.execute(*finding(wording, wanted, near, vectors))]
+    return list(map(Candidate._make, connection.execute(*finding(wording, wanted, near, vectors)).all()))
 
 
 def finding(

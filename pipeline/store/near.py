@@ -54,7 +54,7 @@ BY_INDEX: Final = """
 WITH visited AS MATERIALIZED (
     SELECT c.id, CAST(c.embedding AS halfvec({dimension})) <=> CAST(:vector AS halfvec({dimension})) AS distance
     FROM penstock.chunks c WHERE c.repository_id = {repository} AND c.model_id = {model} {filters}
-    ORDER BY distance LIMIT {visited})
+    ORDER BY distance LIMIT {fetched})
 SELECT id, distance FROM visited ORDER BY distance + 0, id LIMIT :depth
 """
 BY_PATH_OF_CHUNK: Final = "AND (SELECT f.path FROM penstock.files f WHERE f.id = c.file_id) ~ :pattern"
@@ -154,7 +154,9 @@ def _by_index(
     looked_at = max(visited, visited * chunks // max(left, 1))
     at_once = ceil(looked_at / ceil(looked_at / MOST_AT_ONCE))  # what is looked at beyond the visited costs as much
     connection.execute(SET_SCAN, {"at_once": str(at_once), "scanned": str(max(MOST_SCANNED, 2 * visited))})
-    return _execute(connection, BY_INDEX.format(**index, visited=visited, filters=filters), values)
+    # One look yields the nearest first: what comes after the depth need not be fetched from the table.
+    fetched = values["depth"] if at_once == visited and not filters else visited
+    return _execute(connection, BY_INDEX.format(**index, fetched=fetched, filters=filters), values)
 
 
 def conditions(wanted: ChunkFilter, by_path: str = BY_PATH) -> tuple[str, dict[str, object]]:
