@@ -187,7 +187,7 @@ def test_the_nearest_are_looked_up_in_the_index_of_their_repository(filled: Engi
             vectors.build(connection, vectors.Due("build", repository, 1, 4, 800, 0))
         connection.exec_driver_sql("SET enable_sort = off")  # of 800 chunks the planner would sort them all
         for filters in ("", near.BY_LANGUAGE, near.BY_PATH_OF_CHUNK):
-            statement = near.BY_INDEX.format(repository=3, model=1, dimension=4, visited=60, filters=filters)
+            statement = near.BY_INDEX.format(repository=3, model=1, dimension=4, fetched=60, filters=filters)
             known = {"vector": "[1,0,0,0]", "depth": 30, "languages": ["go"], "pattern": "^src/"}
             values = {name: value for name, value in known.items() if f":{name}" in statement}
             shown = plan(connection, text(statement), values)
