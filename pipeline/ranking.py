@@ -47,7 +47,7 @@ class Signals:
     spelling: float = 1.5
     phrase: float = 8.0
     path: float = 8.0
-    tests: float = 3.0
+    tests: float = 5.0
     data: float = 1.0
     prose: float = 1.0
     copies: float = 3.0
