@@ -16,8 +16,9 @@ from pipeline.ranking import Ranked, Signals, rank, reranked
 from pipeline.records import SearchResults
 from pipeline.states import ACTIVE
 from pipeline.store import chunks, contents, lexicon
-from pipeline.store.chunks import ChunkFilter, Wording
+from pipeline.store.chunks import Wording
 from pipeline.store.engine import reading
+from pipeline.store.narrowing import ChunkFilter
 from pipeline.store.near import near
 
 if TYPE_CHECKING:

@@ -29,8 +29,8 @@ from pipeline.embedders.local import MODEL
 from pipeline.querying import glob_pattern
 from pipeline.search import DEPTH, SearchRequest, search
 from pipeline.store import counts, jobs
-from pipeline.store.chunks import ChunkFilter
 from pipeline.store.jobs import JobFilter
+from pipeline.store.narrowing import ChunkFilter
 from pipeline.store.near import near
 from pipeline.store.repositories import listed
 from pipeline.store.vectors import CHUNK_BYTES

@@ -34,20 +34,22 @@ def mcp(
     import sys
 
     from ops import logs
-    from ops.mcp_server import transports
+    from ops.mcp_server import transports, wire
     from ops.settings import Settings
     from pipeline.errors import ValidationError
 
     if not http and (host is not None or port is not None):
         message = "--host and --port need --http: stdio has no address"
         raise ValidationError(message)
-    wire = None if http else transports.claim_stdio()
+    claimed = None if http else wire.claim_stdio()
     settings = Settings.load()
     logs.configure(settings, sys.stderr)
-    if wire is not None:
-        transports.serve_stdio(settings, wire)
+    if claimed is not None:
+        transports.serve_stdio(settings, claimed)
     else:
-        transports.serve_http(
+        from ops.web import serving
+
+        serving.run_mcp(
             settings,
             settings.penstock_serve_host if host is None else host,
             settings.penstock_serve_port if port is None else port,

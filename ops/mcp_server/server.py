@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mcp.server.mcpserver import Context
     from mcp.types import InputRequiredResult
 
-    from ops.mcp_server.transports import Wire
+    from ops.mcp_server.wire import Wire
     from ops.settings import Settings
 
 INSTRUCTIONS: Final = """\

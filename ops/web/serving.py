@@ -13,8 +13,9 @@ import structlog
 import uvicorn
 
 from ops import logs
+from ops.mcp_server.transports import http_mouth
 from ops.processes import flush
-from ops.web.app import build, wings
+from ops.web.app import Wing, build, wings
 from ops.web.guard import EVERYWHERE, Door
 from ops.web.hub import Hub
 from ops.web.site import Site
@@ -72,6 +73,21 @@ def run(settings: Settings, host: str, port: int, *, opens_browser: bool = False
     log.info("web.ended")
     flush()
     os._exit(0)  # a thread that still waits for an embedding server must not hold this up
+
+
+def run_mcp(settings: Settings, host: str, port: int) -> None:
+    """Serve agents alone, any number of them, at http://host:port/mcp until SIGTERM or Ctrl-C; port 0 takes a free one.
+
+    Raises ValidationError when others can reach the address and there is no token, PenstockError when it is taken.
+    """
+    door, mouth = Door.of(settings, host), http_mouth(settings)
+    app = build(door, [Wing(mouth.routes, mouth.lifespan)])
+    listener = bind(host, port)
+    log.info("mcp.listening", url=f"{url_of(host, listener.getsockname()[1])}mcp")
+    config = uvicorn.Config(
+        app, log_config=None, log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=PATIENCE
+    )
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 def bind(host: str, port: int) -> socket.socket:

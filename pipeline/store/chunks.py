@@ -12,7 +12,7 @@ from sqlalchemy.types import BigInteger, Text
 
 from pipeline.querying import quoted
 from pipeline.ranking import Candidate
-from pipeline.store.near import BY_PATH_OF_CHUNK, TYPES, conditions
+from pipeline.store.narrowing import BY_PATH_OF_CHUNK, TYPES, conditions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,19 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, TextClause
 
     from pipeline.querying import Term
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkFilter:
-    """Which chunks a search may return; an empty tuple or None means any.
-
-    `path_pattern` is a POSIX regular expression over the path in the repository.
-    """
-
-    repository_ids: tuple[int, ...]
-    languages: tuple[str, ...] = ()
-    kinds: tuple[str, ...] = ()
-    path_pattern: str | None = None
+    from pipeline.store.narrowing import ChunkFilter
 
 
 @dataclass(frozen=True, slots=True)

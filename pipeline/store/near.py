@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pgvector import HalfVector
 from sqlalchemy import Row, bindparam, text
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.types import BigInteger, Text
 
 from pipeline.store import vectors
+from pipeline.store.narrowing import BY_KIND, BY_PATH_OF_CHUNK, TYPES, conditions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy import Connection
 
-    from pipeline.store.chunks import ChunkFilter
+    from pipeline.store.narrowing import ChunkFilter
 
 READ: Final = 50_000
 """Up to so many chunks that a filter leaves, reading them all is about as quick as an index, and misses none."""
@@ -31,16 +30,6 @@ MOST_AT_ONCE: Final = 1_000
 MOST_SCANNED: Final = 20_000
 """After so many chunks without enough that fit a filter, they are all read."""
 
-BY_LANGUAGE: Final = "AND c.language = ANY(:languages)"
-BY_KIND: Final = "AND c.kind = ANY(:kinds)"
-BY_PATH: Final = """AND c.file_id IN (
-    SELECT f.id FROM penstock.files f WHERE f.repository_id = ANY(:repositories) AND f.path ~ :pattern)"""
-TYPES: Final[dict[str, ARRAY[Any]]] = {
-    "repositories": ARRAY(BigInteger),
-    "files": ARRAY(BigInteger),
-    "languages": ARRAY(Text),
-    "kinds": ARRAY(Text),
-}
 EXACT: Final = """
 SELECT c.id, c.embedding <=> CAST(:vector AS halfvec) AS distance FROM penstock.chunks c
 WHERE c.repository_id = ANY(:repositories) AND c.model_id = :model {filters}
@@ -57,7 +46,6 @@ WITH visited AS MATERIALIZED (
     ORDER BY distance LIMIT {fetched})
 SELECT id, distance FROM visited ORDER BY distance + 0, id LIMIT :depth
 """
-BY_PATH_OF_CHUNK: Final = "AND (SELECT f.path FROM penstock.files f WHERE f.id = c.file_id) ~ :pattern"
 SET_SCAN: Final = text("""
 SELECT set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('hnsw.ef_search', :at_once, true),
     set_config('hnsw.max_scan_tuples', :scanned, true)
@@ -157,18 +145,6 @@ def _by_index(
     # One look yields the nearest first: what comes after the depth need not be fetched from the table.
     fetched = values["depth"] if at_once == visited and not filters else visited
     return _execute(connection, BY_INDEX.format(**index, fetched=fetched, filters=filters), values)
-
-
-def conditions(wanted: ChunkFilter, by_path: str = BY_PATH) -> tuple[str, dict[str, object]]:
-    """Return the conditions that a filter stands for, and their values; only what is asked for costs anything."""
-    chosen = {
-        "languages": (BY_LANGUAGE, list(wanted.languages)),
-        "kinds": (BY_KIND, list(wanted.kinds)),
-        "pattern": (by_path, wanted.path_pattern),
-    }
-    asked = {name: both for name, both in chosen.items() if both[1]}
-    values: dict[str, object] = {name: value for name, (_, value) in asked.items()}
-    return " ".join(clause for clause, _ in asked.values()), values | {"repositories": list(wanted.repository_ids)}
 
 
 def _execute(connection: Connection, statement: str, values: Mapping[str, object]) -> Sequence[Row[Any]]:

@@ -229,8 +229,9 @@ def _command(home: Home, *arguments: str) -> subprocess.CompletedProcess[str]:
 STRAY: Final = """
 import os, subprocess, sys
 from ops.mcp_server import transports
+from ops.mcp_server.wire import claim_stdio
 from ops.settings import Settings
-wire = transports.claim_stdio()
+wire = claim_stdio()
 print("a stray print", flush=True)
 os.write(1, b"a stray write\\n")
 subprocess.run(["echo", "a stray child"])

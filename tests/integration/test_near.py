@@ -9,8 +9,8 @@ import pytest
 
 from pipeline.store import near as near_module
 from pipeline.store import vectors
-from pipeline.store.chunks import ChunkFilter
 from pipeline.store.embeddings import driver
+from pipeline.store.narrowing import ChunkFilter
 from pipeline.store.near import near
 from pipeline.store.vectors import Due
 from tests.inspecting import seal

@@ -14,9 +14,10 @@ from sqlalchemy import TextClause, text
 
 from pipeline import store
 from pipeline.querying import terms
-from pipeline.store import batches, chunks, files, jobs, messages, near, vectors
-from pipeline.store.chunks import ChunkFilter, Wording
+from pipeline.store import batches, chunks, files, jobs, messages, narrowing, near, vectors
+from pipeline.store.chunks import Wording
 from pipeline.store.embeddings import driver
+from pipeline.store.narrowing import ChunkFilter
 from tests.inspecting import seal
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ def test_the_nearest_are_looked_up_in_the_index_of_their_repository(filled: Engi
         for repository in range(1, 6):
             vectors.build(connection, vectors.Due("build", repository, 1, 4, 800, 0))
         connection.exec_driver_sql("SET enable_sort = off")  # of 800 chunks the planner would sort them all
-        for filters in ("", near.BY_LANGUAGE, near.BY_PATH_OF_CHUNK):
+        for filters in ("", narrowing.BY_LANGUAGE, narrowing.BY_PATH_OF_CHUNK):
             statement = near.BY_INDEX.format(repository=3, model=1, dimension=4, fetched=60, filters=filters)
             known = {"vector": "[1,0,0,0]", "depth": 30, "languages": ["go"], "pattern": "^src/"}
             values = {name: value for name, value in known.items() if f":{name}" in statement}
