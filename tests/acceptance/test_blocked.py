@@ -405,9 +405,9 @@ def test_a_slow_request_is_given_up_with_its_job(
     eventually(lambda: len([moment for moment in server.ledger.arrivals if moment > configured]) == THREADS)
     began = time.monotonic()
     stop(system.office, job_id)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 1
     at_once = written(system, job_id)
-    eventually(lambda: server.ledger.in_flight == 0, patience=20)
+    eventually(lambda: server.ledger.in_flight == 0, patience=5)
     assert server.ledger.given_up == given_up + THREADS
     eventually(lambda: held(system) == 0, patience=5)
     server.configure(USUAL)

@@ -71,7 +71,7 @@ def test_a_service_that_hangs_delays_neither_a_job_nor_the_end_of_a_worker(
             assert system.finished(job_id).status == JobStatus.COMPLETED
         eventually(lambda: receiver.attempts)
         system.groups[0].terminate()
-        assert system.groups[0].wait(timeout=20) == 0
+        assert system.groups[0].wait(timeout=8) == 0
 
 
 def test_a_worker_with_an_unusable_service_does_not_start(database_url: str, tmp_path: Path) -> None:
