@@ -21,7 +21,7 @@ import pytest
 
 from ops import cluster, postgres
 from pipeline.errors import DatabaseError
-from tests.integration.broker_tools import until
+from tests.acceptance.working import alive, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -109,18 +109,11 @@ def test_a_killed_setup_is_begun_anew(home: Path) -> None:
     assert not half_made.exists()
 
 
-def _has_ended(process: psutil.Process) -> bool:
-    try:
-        return process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
 def test_a_setup_whose_process_is_killed_is_waited_for(home: Path) -> None:
     """Its `initdb` goes on writing for a moment: nobody begins anew, or calls the home quiet, before it ended."""
     program = "import sys, pathlib, ops.postgres; ops.postgres.ensure(pathlib.Path(sys.argv[1]))"
     starter = subprocess.Popen([sys.executable, "-c", program, str(home)], cwd=CHECKOUT)
-    until((home / "postgres.new" / "PG_VERSION").exists)
+    eventually((home / "postgres.new" / "PG_VERSION").exists)
     (setup,) = psutil.Process(starter.pid).children()
     setup.suspend()
     starter.kill()
@@ -134,7 +127,7 @@ def test_a_setup_whose_process_is_killed_is_waited_for(home: Path) -> None:
             setup.resume()
         assert stopping.result() is False
 
-    until(lambda: _has_ended(setup))  # it lets the lock go a moment before its end
+    eventually(lambda: not alive(setup.pid))  # it lets the lock go a moment before its end
     assert postgres.ensure(home)
     assert postgres.stop(home) is True
 
